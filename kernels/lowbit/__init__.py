@@ -1,0 +1,31 @@
+"""Low-bit weights: group-wise grids of 1, 2, 3, 4 and 8 bits, their packed storage and their rounding errors.
+
+One contract (`lowbit.contract`), two backends that return the same bits: torch, everywhere, and Triton on GPUs.
+Importing this package imports no Triton.
+"""
+
+from lowbit.contract import WIDTHS, ErrorSums, Grid, LowbitError, PackedWeight
+from lowbit.dispatch import (
+    BackendChoice,
+    choose_backend,
+    dequantize,
+    error_table,
+    errors,
+    group_grid,
+    quantize,
+)
+
+__all__ = [
+    "WIDTHS",
+    "BackendChoice",
+    "ErrorSums",
+    "Grid",
+    "LowbitError",
+    "PackedWeight",
+    "choose_backend",
+    "dequantize",
+    "error_table",
+    "errors",
+    "group_grid",
+    "quantize",
+]
