@@ -1,0 +1,133 @@
+"""What pages and the command line know of long work: ask, look, cancel. No torch here.
+
+A page asks with a kind and a spec, shows `result` when there is one and the job when there is none. Nothing here waits
+for the work itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench import settings
+from workbench.jobs.database import NOTICE
+from workbench.jobs.job import LONG, Counts, Job
+from workbench.jobs.keys import study_key
+from workbench.jobs.limits import thread_count
+from workbench.jobs.shelf import Shelf, cache_limit
+from workbench.jobs.store import Store
+from workbench.jobs.supervisor import Supervisor
+from workbench.results import Result
+
+
+class Client:
+    """The jobs and results of one cache folder; one object serves all threads of an app.
+
+    Every method that looks at jobs raises `WorkbenchError` when the cache folder cannot be written; `result` does not.
+
+    Args:
+        cache: the cache folder; by default that of the settings.
+        program: module with the studies that the worker runs, for tests.
+    """
+
+    def __init__(self, cache: Path | None = None, *, program: str | None = None) -> None:
+        self.cache = cache if cache is not None else settings.cache_folder()
+        self.store = Store(self.cache / "workbench.sqlite")
+        self.shelf = Shelf(self.cache)
+        self._supervisor = Supervisor(self.store, program)
+
+    def submit(self, kind: str, spec: Mapping[str, Any], priority: int = LONG) -> Job:
+        """Queue a study and see to it that there is a worker; the job that asks for the same already, if one is active.
+
+        A finished result does not keep it from running again: look at `result` first.
+
+        Raises:
+            WorkbenchError: too many jobs wait, the model or a text file is not there, or a setting of the environment
+                is wrong.
+        """
+        key = study_key(kind, spec)
+        self.ensure_worker()
+        return self.store.get(self.store.submit(kind, spec, key, priority=priority))
+
+    def result(self, kind: str, spec: Mapping[str, Any]) -> Result | None:
+        """The finished result of a study, of this computer or of those that come with the program."""
+        return self.shelf.load(study_key(kind, spec))
+
+    def job(self, identifier: str) -> Job:
+        """The job of that id.
+
+        Raises:
+            WorkbenchError: there is none.
+        """
+        self._tend()
+        return self.store.get(identifier)
+
+    def latest(self, kind: str, spec: Mapping[str, Any]) -> Job | None:
+        """The job that last asked for this study."""
+        self._tend()
+        return self.store.latest(study_key(kind, spec))
+
+    def recent(self, count: int = 50) -> list[Job]:
+        """The jobs that were last queued, newest first."""
+        self._tend()
+        return self.store.recent(count)
+
+    def running(self) -> Job | None:
+        """The job that runs: what all that is queued waits for."""
+        self._tend()
+        return self.store.running()
+
+    def ahead(self, identifier: str) -> int:
+        """How many other queued jobs go before this queued one."""
+        return self.store.ahead(identifier)
+
+    def busy(self) -> Counts:
+        """How many jobs run and wait."""
+        self._tend()
+        return self.store.counts()
+
+    def cancel(self, identifier: str) -> Job:
+        """Cancel a queued job, or ask a running one to stop; the worker ends itself when a study does not answer.
+
+        Raises:
+            WorkbenchError: there is no such job.
+        """
+        self._tend()
+        return self.store.request_cancel(identifier)
+
+    def methods(self) -> dict[str, list[dict[str, Any]]]:
+        """The methods by kind, as the worker last described them; before it ever did, those that the program ships."""
+        return self.store.read("methods") or self.shelf.shipped_methods()
+
+    def trouble(self) -> str | None:
+        """Why the worker could not start, in words; None when it could, or has not tried."""
+        return (self.store.read("worker") or {}).get("trouble")
+
+    def notice(self) -> str | None:
+        """One sentence when the list of jobs was found damaged and begun anew, until `dismiss_notice`."""
+        return self.store.read(NOTICE)
+
+    def dismiss_notice(self) -> None:
+        """The notice has been read."""
+        self.store.withdraw(NOTICE)
+
+    def ensure_worker(self) -> None:
+        """Start the worker unless the cache folder has one.
+
+        Raises:
+            WorkbenchError: the cache folder cannot be written, or a setting of the environment is wrong.
+        """
+        for check in (thread_count, cache_limit):
+            check()  # raises here, where somebody reads it, and not in the worker's log
+        self._supervisor.ensure()
+
+    def stop(self) -> None:
+        """End the worker that this client started."""
+        self._supervisor.stop()
+
+    def _tend(self) -> None:
+        """Notice a worker that has gone, while that matters: when something runs or waits."""
+        counts = self.store.counts()
+        if counts.running or counts.queued:
+            self._supervisor.tend()

@@ -1,0 +1,46 @@
+"""What the store keeps beside jobs: cells of sweeps, and documents that the worker publishes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from workbench.jobs.database import Database
+from workbench.results import dumps
+
+VARIABLES_AT_ONCE = 500
+"""Values bound in one statement, under the limit of every SQLite in use."""
+
+
+class Records(Database):
+    """Cells by content hash, and JSON documents by name; see `Database` for what it raises."""
+
+    def put_cell(self, key: str, value: Any) -> None:
+        """Keep the value of one cell of a sweep; JSON, numbers that JSON cannot hold become null."""
+        self.rows("insert or replace into cell values (?, ?, ?)", key, dumps(value), time.time())
+
+    def get_cells(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values of those keys that are kept."""
+        asked, found = list(keys), {}
+        with self.connect() as connection:
+            for start in range(0, len(asked), VARIABLES_AT_ONCE):
+                part = asked[start : start + VARIABLES_AT_ONCE]
+                marks = ", ".join("?" * len(part))
+                rows = connection.execute(f"select key, value from cell where key in ({marks})", part)
+                found.update({row["key"]: json.loads(row["value"]) for row in rows})
+        return found
+
+    def publish(self, name: str, document: Any) -> None:
+        """Put a JSON document under a name for other processes to read, in place of the former one."""
+        self.rows("insert or replace into description values (?, ?, ?)", name, dumps(document), time.time())
+
+    def read(self, name: str) -> Any:
+        """The document that was last published under a name, or None."""
+        found = self.rows("select value from description where name = ?", name)
+        return json.loads(found[0]["value"]) if found else None
+
+    def withdraw(self, name: str) -> None:
+        """Take a published document away."""
+        self.rows("delete from description where name = ?", name)

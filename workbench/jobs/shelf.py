@@ -1,0 +1,113 @@
+"""Results on disk: a folder a key, the least recently used removed when there are too many."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from workbench import results, settings
+from workbench.errors import WorkbenchError, shown
+from workbench.jobs.trouble import is_storage_trouble, unwritable
+from workbench.results import Result
+
+METHODS = "methods.json"
+DEFAULT_LIMIT = 2_000_000_000
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+PARTIAL_AGE = 3600.0
+"""Seconds after which a partly written result cannot be one that is being written."""
+
+
+def cache_limit() -> int:
+    """Bytes that results may take: `WORKBENCH_CACHE_LIMIT`, such as 500MB or 2 GB, or 2 GB.
+
+    Raises:
+        WorkbenchError: the variable holds something else.
+    """
+    given = os.environ.get("WORKBENCH_CACHE_LIMIT", "").strip()
+    if not given:
+        return DEFAULT_LIMIT
+    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", given.lower())
+    if read is None:
+        raise WorkbenchError(f"WORKBENCH_CACHE_LIMIT has value {shown(given)}; write a size such as 500 MB or 2 GB")
+    return int(float(read[1]) * UNITS[read[2]])
+
+
+class Shelf:
+    """The results of a cache folder, with those that come with the program behind them.
+
+    Args:
+        cache: the cache folder; results lie in its sub-folder `results`.
+        shipped: a read-only folder of results; by default that of the embedded model.
+    """
+
+    def __init__(self, cache: Path, shipped: Path | None = None) -> None:
+        self.folder = cache / "results"
+        self.shipped = shipped if shipped is not None else settings.demo_folder() / "results"
+
+    def load(self, key: str) -> Result | None:
+        """The result of that key, or None."""
+        found = results.load(self.folder / key)
+        if found is None:
+            return results.load(self.shipped / key)
+        with suppress(OSError):  # a cache that can only be read is still good for reading
+            os.utime(self.folder / key)
+        return found
+
+    def shipped_methods(self) -> dict[str, list[dict[str, Any]]]:
+        """Descriptions of the methods that come with the program, so that a first page need not wait for a worker."""
+        with suppress(OSError, ValueError):
+            return json.loads((self.shipped / METHODS).read_text(encoding="utf-8"))
+        return {}
+
+    def save(self, key: str, result: Result) -> None:
+        """Keep a result, and make room by removing those that were used longest ago.
+
+        Raises:
+            WorkbenchError: the cache folder is full or cannot be written, or its limit is no size.
+        """
+        limit = cache_limit()
+        try:
+            results.save(result, self.folder / key)
+        except OSError as error:
+            if is_storage_trouble(error):
+                raise unwritable(self.folder.parent, error.strerror) from error
+            raise
+        self._trim(limit, key)
+
+    def _trim(self, limit: int, newest: str) -> None:
+        """Remove the least recently used results until the rest fit; the newest stays whatever its size."""
+        folders = sorted((folder for folder in self.folder.iterdir() if folder.is_dir()), key=_used)
+        room = limit - _size(self.folder / newest)
+        for folder in reversed(folders):
+            if folder.name == newest:
+                continue
+            if folder.name.startswith("."):
+                if time.time() - _used(folder) > PARTIAL_AGE:
+                    shutil.rmtree(folder, ignore_errors=True)
+                continue
+            room -= _size(folder)
+            if room < 0:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _used(folder: Path) -> float:
+    """When a folder was last written or read; 0 when it has gone meanwhile."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder, without those that have gone meanwhile."""
+    total = 0
+    for file in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError):
+            total += file.stat().st_size
+    return total
