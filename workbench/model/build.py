@@ -1,0 +1,183 @@
+"""From a checked folder to a model in memory: float32 on the CPU, frozen, and seen to be causal.
+
+Weights are read here and handed to transformers as a state dict, so that it never looks into the folder itself: no
+adapters, distributed checkpoints (their metadata is a pickle), file names of the configuration or downloads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from workbench.errors import WorkbenchError, shown
+from workbench.model.memory import require_memory
+from workbench.model.tensor_files import StoredTensor, refuse
+
+PROBE = 4
+"""Tokens of the sequence that a model is tried on."""
+
+
+def build_model(
+    folder: Path, document: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
+) -> transformers.PreTrainedModel:
+    """The model of a folder, every weight checked.
+
+    Args:
+        folder: for messages only.
+        document: its configuration, cleaned by `checks.read_config`.
+        tensors: its stored tensors, by `tensor_files.stored_tensors`.
+
+    Raises:
+        WorkbenchError: an unknown or unfit architecture, tensors that do not fit it, weights that are not finite.
+    """
+    config, family = _architecture(folder, document)
+    attention = "sdpa" if family._supports_sdpa else "eager"
+    config._attn_implementation = attention
+    _check_shapes(folder, _skeleton(folder, config, family, len(tensors)), tensors)
+    require_memory(4 * sum(tensor.numel for tensor in tensors.values()), f"model {shown(folder.name)}")
+    weights = _read_weights(tensors)
+    with _understood(folder):
+        loaded: Any = family.from_pretrained(
+            None,
+            config=config,
+            state_dict=weights,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            output_loading_info=True,
+            local_files_only=True,
+        )
+    model, report = loaded
+    _check_report(folder, model, report)
+    model.eval().requires_grad_(False)
+    _check_causal(folder, model)
+    return model
+
+
+def embedded_tokens(model: transformers.PreTrainedModel) -> int:
+    """Number of rows of the embedding table: ids must be smaller."""
+    return len(cast(Tensor, model.get_input_embeddings().weight))
+
+
+def _architecture(
+    folder: Path, document: Mapping[str, Any]
+) -> tuple[transformers.PreTrainedConfig, type[transformers.PreTrainedModel]]:
+    """The configuration and the class of model, if it is a decoder-only causal language model for text."""
+    file = folder / "config.json"
+    kind = document.get("model_type")
+    if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
+        refuse(file, f"has model_type {shown(kind)}, which transformers {transformers.__version__} does not know")
+    with _understood(folder):
+        config = transformers.CONFIG_MAPPING[kind].from_dict(dict(document))
+    family: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    called = getattr(family, "__name__", "")
+    named = document.get("architectures") or [called]
+    claimed = named if isinstance(named, list) else [named]
+    if family is None or called not in claimed or called.endswith("ForConditionalGeneration"):
+        refuse(file, f"has architecture {shown(claimed[0])}, which is not a decoder-only language model for text")
+    return config, family
+
+
+@contextmanager
+def _understood(folder: Path) -> Iterator[None]:
+    """Silence around transformers; whatever it raises, the folder is the cause, and one sentence says so."""
+    log = transformers.logging
+    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise WorkbenchError(f"model {shown(folder.name)} cannot be built from its files: {why}") from error
+    finally:
+        log.set_verbosity(verbosity)
+        if bar:
+            log.enable_progress_bar()
+
+
+def _skeleton(
+    folder: Path, config: transformers.PreTrainedConfig, family: type[transformers.PreTrainedModel], stored: int
+) -> transformers.PreTrainedModel:
+    """The model that a configuration describes, without memory for its weights."""
+    layers = getattr(config, "num_hidden_layers", 0)
+    if not isinstance(layers, int) or layers > stored:  # an absurd number would take forever to build
+        refuse(folder / "config.json", f"gives {shown(layers)} layers; the weight files hold {stored} tensors")
+    with _understood(folder), torch.device("meta"):
+        return family(config)
+
+
+def _check_shapes(folder: Path, skeleton: transformers.PreTrainedModel, tensors: Mapping[str, StoredTensor]) -> None:
+    """Compare what the configuration asks for with what is stored, before memory is taken for either.
+
+    Old checkpoints leave out the prefix of the inner model. Other names that transformers converts are left to it; the
+    count of weights bounds what it can be made to allocate.
+    """
+    prefix = f"{skeleton.base_model_prefix}."
+    asked = dict(skeleton.named_parameters())
+    found = {name: tensors.get(name) or tensors.get(name.removeprefix(prefix)) for name in asked}
+    for name, stored in found.items():
+        given = list(asked[name].shape)
+        if stored is not None and list(stored.shape) != given:
+            refuse(stored.file, f"holds {shown(stored.name)} of shape {list(stored.shape)}; config.json gives {given}")
+    total, held = sum(p.numel() for p in asked.values()), sum(tensor.numel for tensor in tensors.values())
+    if total > held:
+        absent = next((name for name, stored in found.items() if stored is None), "one")
+        what = f"asks for {total} weights; the files hold {held}, and {shown(absent)} is missing"
+        refuse(folder / "config.json", what)
+
+
+def _read_weights(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """All tensors, floats as float32, in memory of their own: a file that changes later must not change the model."""
+    weights: dict[str, Tensor] = {}
+    for file, group in groupby(sorted(tensors.values(), key=lambda one: (one.file, one.start)), lambda one: one.file):
+        try:
+            with safe_open(file, framework="pt") as stored:
+                weights |= {one.name: _own_copy(stored.get_tensor(one.name)) for one in group}
+        except (SafetensorError, OSError) as error:
+            refuse(file, f"cannot be read: {str(error)[:120]}")
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            bad = tensor[~torch.isfinite(tensor)][0].item()
+            refuse(tensors[name].file, f"holds tensor {shown(name)} with the value {bad}; weights must be finite")
+    return weights
+
+
+def _own_copy(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor.clone()
+
+
+def _check_report(folder: Path, model: torch.nn.Module, report: Mapping[str, Any]) -> None:
+    """Refuse what transformers would only warn about: weights that it made up, or layers that it left out."""
+    called, missing = shown(folder.name), sorted(report["missing_keys"])
+    if missing:
+        raise WorkbenchError(f"model {called} lacks {len(missing)} tensors of its configuration: {shown(missing[0])}")
+    known = {_any_layer(name) for name, _ in model.named_parameters()}
+    left_out = sorted(key for key in report["unexpected_keys"] if _any_layer(key) in known)
+    if left_out:
+        raise WorkbenchError(f"model {called} holds layers that config.json leaves out: {shown(left_out[0])}")
+
+
+def _any_layer(name: str) -> str:
+    """A parameter name with its layer numbers struck out."""
+    return re.sub(r"\.\d+\.", ".*.", name)
+
+
+def _check_causal(folder: Path, model: transformers.PreTrainedModel) -> None:
+    """Try two sequences that differ in the last token: in a causal model, no earlier logit may notice."""
+    ids = torch.arange(PROBE + 1) % embedded_tokens(model)
+    first, second = ids[:-1], torch.cat([ids[:-2], ids[-1:]])
+    with _understood(folder), torch.no_grad():
+        one, other = (model(input_ids=tried[None], use_cache=False).logits[0, :-1] for tried in (first, second))
+    if not (torch.isfinite(one).all() and torch.isfinite(other).all()):
+        raise WorkbenchError(f"model {shown(folder.name)} gives logits that are not finite")
+    if (one - other).abs().max() > 1e-3 * one.abs().max():
+        raise WorkbenchError(f"model {shown(folder.name)} is not causal: its logits at a token depend on later tokens")
