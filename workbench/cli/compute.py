@@ -1,0 +1,193 @@
+"""Commands that compute: inspect, salience, evaluate, sensitivity, attribute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli import arguments as words
+from workbench.cli.running import Run, check_out, deliver
+
+
+def enrol(app: typer.Typer) -> None:
+    """Add the commands to the console script."""
+    for command in (inspect, salience, evaluate, sensitivity, attribute):
+        app.command()(command)
+
+
+def inspect(
+    model: words.Model,
+    allow_download: words.AllowDownload = False,
+    as_json: words.AsJson = False,
+    out: words.Out = None,
+    quiet: words.Quiet = False,
+) -> None:
+    """What is in a model: its matrices, what is skipped and why, sizes at 16, 8, 4, 3 and 2 bits."""
+    check_out(out)
+    result = Run(quiet=quiet).study("inspect", {"model": model, "allow_download": allow_download})
+    deliver(result, "matrices", as_json=as_json, out=out)
+
+
+def salience(
+    model: words.Model,
+    metric: Annotated[str, typer.Option("--metric", help="Which metric; `workbench methods salience` lists them.")],
+    option: words.Options = None,
+    calibration: words.Calibration = None,
+    tokens: words.Tokens = None,
+    window: words.Window = None,
+    plan: words.Plan = None,
+    quantizer: words.Quantizer = None,
+    bits: words.Bits = None,
+    group_size: words.GroupSize = None,
+    symmetric: words.Symmetric = False,
+    tensors: Annotated[Path | None, typer.Option("--tensors", help="Write the full scores as safetensors.")] = None,
+    allow_download: words.AllowDownload = False,
+    as_json: words.AsJson = False,
+    out: words.Out = None,
+    seed: words.Seed = 0,
+    threads: words.Threads = None,
+    quiet: words.Quiet = False,
+) -> None:
+    """Which weights matter: one metric over all matrices."""
+    check_out(out)
+    job = Run(seed, threads, quiet)
+    choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric)
+    job.prepare()
+    from workbench import studies
+
+    context = job.context()
+    loaded = context.model(model, allow_download=allow_download)
+    steps = studies.salience(
+        loaded,
+        metric=metric,
+        options=words.parse_pairs(option, "--option"),
+        calibration=calibration,
+        tokens=tokens,
+        window=window,
+        tensors=tensors,
+        context=context,
+        **choice,
+    )
+    deliver(job.steps(steps), "matrices", as_json=as_json, out=out)
+
+
+def evaluate(
+    model: words.Model,
+    plan: words.Plan = None,
+    quantizer: words.Quantizer = None,
+    bits: words.Bits = None,
+    group_size: words.GroupSize = None,
+    symmetric: words.Symmetric = False,
+    option: words.Options = None,
+    text: words.EvaluationText = None,
+    calibration: words.Calibration = None,
+    tokens: words.Tokens = None,
+    window: words.Window = None,
+    allow_download: words.AllowDownload = False,
+    as_json: words.AsJson = False,
+    out: words.Out = None,
+    seed: words.Seed = 0,
+    threads: words.Threads = None,
+    quiet: words.Quiet = False,
+) -> None:
+    """What quantization costs: perplexity, KL and agreement with the full model, the error of every matrix."""
+    check_out(out)
+    options = words.parse_pairs(option, "--option")
+    spec = {
+        "model": model,
+        "allow_download": allow_download,
+        **words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, options),
+        "text": text,
+        "calibration": calibration,
+        "tokens": tokens,
+        "window": window,
+    }
+    deliver(Run(seed, threads, quiet).study("evaluate", spec), "matrices", as_json=as_json, out=out)
+
+
+def sensitivity(
+    model: words.Model,
+    quantizer: words.Quantizer = None,
+    bits: words.Widths = "2,3,4,8",
+    group_size: words.GroupSize = None,
+    symmetric: words.Symmetric = False,
+    option: words.Options = None,
+    measure: Annotated[str, typer.Option("--measure", help="loss, kl or output-error.")] = "loss",
+    by: Annotated[str, typer.Option("--by", help="isolated or spared.")] = "isolated",
+    calibration: words.Calibration = None,
+    tokens: words.Tokens = None,
+    window: words.Window = None,
+    allow_download: words.AllowDownload = False,
+    as_json: words.AsJson = False,
+    out: words.Out = None,
+    seed: words.Seed = 0,
+    threads: words.Threads = None,
+    quiet: words.Quiet = False,
+) -> None:
+    """What each matrix costs at each width; killed and started again, it continues."""
+    check_out(out)
+    spec = {
+        "model": model,
+        "allow_download": allow_download,
+        "quantizer": quantizer or "rtn",
+        "bits": words.parse_widths(bits),
+        "group_size": 64 if group_size is None else group_size,
+        "symmetric": symmetric,
+        "options": words.parse_pairs(option, "--option"),
+        "measure": measure,
+        "by": by,
+        "calibration": calibration,
+        "tokens": tokens,
+        "window": window,
+    }
+    deliver(Run(seed, threads, quiet).study("sensitivity", spec), "cells", as_json=as_json, out=out)
+
+
+def attribute(
+    model: words.Model,
+    prompt: Annotated[str, typer.Option("--prompt", help="The text whose tokens are scored.")],
+    method: Annotated[str, typer.Option("--method", help="`workbench methods attribution` lists them.")],
+    target: Annotated[str | None, typer.Option("--target", help="Next token to explain [the most likely].")] = None,
+    contrast: Annotated[str | None, typer.Option("--contrast", help="Explain the target rather than this.")] = None,
+    option: words.Options = None,
+    plan: words.Plan = None,
+    quantizer: words.Quantizer = None,
+    bits: words.Bits = None,
+    group_size: words.GroupSize = None,
+    symmetric: words.Symmetric = False,
+    calibration: words.Calibration = None,
+    allow_download: words.AllowDownload = False,
+    as_json: words.AsJson = False,
+    out: words.Out = None,
+    seed: words.Seed = 0,
+    threads: words.Threads = None,
+    quiet: words.Quiet = False,
+) -> None:
+    """Which input tokens matter for the next token, in the full or in a quantized model."""
+    check_out(out)
+    own, rest = split_options(words.parse_pairs(option, "--option"), method)
+    spec = {
+        "model": model,
+        "allow_download": allow_download,
+        "prompt": prompt,
+        "target": target,
+        "contrast": contrast,
+        "method": method,
+        "options": own,
+        **words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, rest),
+        "calibration": calibration,
+    }
+    deliver(Run(seed, threads, quiet).study("attribute", spec), "tokens", as_json=as_json, out=out)
+
+
+def split_options(options: dict[str, str], method: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Options of the attribution method, and the rest, which the quantizer must know."""
+    from workbench.registry import attribution
+
+    known = {option.name for option in attribution.get(method).options}
+    return (
+        {name: value for name, value in options.items() if name in known},
+        {name: value for name, value in options.items() if name not in known},
+    )

@@ -1,0 +1,74 @@
+"""The questions: generators that yield `Progress` and return a `Result`, shared by shell, worker and notebook."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.errors import WorkbenchError, unknown
+from workbench.progress import Progress, Steps
+from workbench.results import Result
+from workbench.studies.attribute import attribute
+from workbench.studies.context import Context
+from workbench.studies.evaluate import evaluate
+from workbench.studies.inspection import inspection
+from workbench.studies.layer_error import layer_error
+from workbench.studies.matrix_detail import matrix_detail
+from workbench.studies.salience import salience
+from workbench.studies.sensitivity import sensitivity
+from workbench.studies.token_weights import token_weights
+from workbench.studies.tradeoff import tradeoff
+
+__all__ = [
+    "STUDIES",
+    "Context",
+    "attribute",
+    "evaluate",
+    "inspection",
+    "layer_error",
+    "matrix_detail",
+    "salience",
+    "sensitivity",
+    "start",
+    "token_weights",
+    "tradeoff",
+]
+
+STUDIES = {
+    "inspect": inspection,
+    "salience": salience,
+    "layer_error": layer_error,
+    "matrix_detail": matrix_detail,
+    "evaluate": evaluate,
+    "sensitivity": sensitivity,
+    "tradeoff": tradeoff,
+    "attribute": attribute,
+    "token_weights": token_weights,
+}
+
+
+NOT_IN_SPECS = ("loaded", "context", "tensors")
+
+
+def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]:
+    """A study from its kind and its JSON spec: `model`, `allow_download` and the study's own keywords.
+
+    Raises:
+        WorkbenchError: unknown kind or keyword, or whatever the study refuses.
+    """
+    if kind not in STUDIES:
+        raise unknown("study", kind, tuple(STUDIES))
+    given = dict(spec)
+    name = given.pop("model", None)
+    if not isinstance(name, str) or not name:
+        raise WorkbenchError(f"model has value {name!r}; give demo, a local folder or a hub id")
+    allow = bool(given.pop("allow_download", False))
+    study = STUDIES[kind]
+    known = [parameter for parameter in inspect.signature(study).parameters if parameter not in NOT_IN_SPECS]
+    for keyword in given:
+        if keyword not in known:
+            raise unknown(f"keyword of study {kind!r}", keyword, tuple(known))
+    yield Progress(0, 1, f"loading {name}")
+    loaded = context.model(name, allow_download=allow)
+    return (yield from study(loaded, **given, context=context))
