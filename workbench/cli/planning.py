@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,10 @@ from workbench.errors import WorkbenchError, unknown
 
 if TYPE_CHECKING:
     from workbench.allocation.plan import Plan
+
+
+CLEARLY = 1.645
+"""Standard errors by which a solved plan must beat a uniform one: 95 % of one side."""
 
 
 def enrol(app: typer.Typer) -> None:
@@ -47,7 +52,11 @@ def allocate(
     threads: words.Threads = None,
     quiet: words.Quiet = False,
 ) -> None:
-    """Choose the bits of every matrix for a budget; without --from the sensitivity is measured first."""
+    """Choose the bits of every matrix for a budget; without --from the sensitivity is measured first.
+
+    The plan is held against the best uniform one within the budget, on calibration text that it was not solved on, and
+    gives way to it unless it is clearly better.
+    """
     if out is not None and (out.suffix != ".json" or not out.parent.is_dir()):
         raise WorkbenchError(f"--out has value {str(out)[:80]!r}; give a .json file in a folder that is there")
     locks = {name: _width(text) for name, text in words.parse_pairs(lock, "--lock").items()}
@@ -70,7 +79,7 @@ def allocate(
             "window": window,
         }
         document = run.study("sensitivity", spec).document
-    plan = solve(
+    plans = solve(
         document,
         inspected.document,
         budget,
@@ -81,7 +90,7 @@ def allocate(
     )
     from workbench.allocation.plan import dumps
 
-    text = dumps(plan)
+    text = dumps(choose(plans, document, run, {"model": model, "allow_download": allow_download}, calibration))
     if out is not None:
         _write(text, out)
     if as_json or out is None:
@@ -97,8 +106,8 @@ def solve(
     solver: str,
     locks: Mapping[str, int],
     provenance: Mapping[str, Any],
-) -> Plan:
-    """A plan from a sensitivity document, of the model that was inspected."""
+) -> list[Plan]:
+    """The best uniform plan within the budget, if there is one, and the solver's, which is the last."""
     from workbench.allocation import solve as solvers
     from workbench.allocation.build import build_plan
 
@@ -107,15 +116,44 @@ def solve(
         raise unknown("solver", solver, tuple(known))
     matrices = inspected["matrices"]
     items = solvers.read_items(solvers.rows_of(sensitivity), matrices=matrices, widths=widths)
-    return build_plan(
-        known[solver](solvers.restrict(items, locks=locks), budget),
-        sensitivity,
-        identity=inspected["model"],
-        matrices=matrices,
-        requested=budget,
-        excluded={part["name"]: part["reason"] for part in inspected["skipped"]},
-        provenance=provenance,
-    )
+    items = solvers.restrict(items, locks=locks)
+    solved = known[solver](items, budget)
+    uniform = [one for one in solvers.uniform_solutions(items) if one.stored_bits <= budget + 1e-9]
+    return [
+        build_plan(
+            solution,
+            sensitivity,
+            identity=inspected["model"],
+            matrices=matrices,
+            requested=budget,
+            excluded={part["name"]: part["reason"] for part in inspected["skipped"]},
+            provenance=provenance,
+        )
+        for solution in [*sorted(uniform, key=lambda one: one.value)[:1], solved]
+    ]
+
+
+def choose(
+    plans: list[Plan], sensitivity: Mapping[str, Any], run: Run, model: Mapping[str, Any], calibration: str | None
+) -> Plan:
+    """The solver's plan, unless a uniform one of no more bits is as good on text that neither was solved on."""
+    from workbench.allocation.plan import to_document
+
+    if len(plans) == 1 or plans[0].tensors == plans[1].tensors:
+        return plans[-1]
+    facts = sensitivity.get("calibration") or {}
+    seen = {"used": facts["tokens"], "window": facts["window"]} if facts else {}
+    spec = {**model, **seen, "plans": [to_document(plan) for plan in plans], "calibration": calibration}
+    try:
+        found = run.study("confirm", spec).document["points"][1]
+    except WorkbenchError as error:
+        print(f"workbench: the plan was not confirmed: {error}", file=sys.stderr)
+        return plans[1]
+    better = found["difference"] < -CLEARLY * found["standard_error"]
+    measured = f"{found['difference']:+.4f} ± {found['standard_error']:.4f} nats against the uniform plan"
+    verdict = "the solver's plan stands" if better else "not clearly better, so the uniform plan is taken"
+    print(f"workbench: on text that it was not solved on: {measured}; {verdict}", file=sys.stderr)
+    return plans[1] if better else plans[0]
 
 
 def read_cells(path: Path) -> dict[str, Any]:

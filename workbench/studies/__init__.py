@@ -10,6 +10,7 @@ from workbench.errors import WorkbenchError, unknown
 from workbench.progress import Progress, Steps
 from workbench.results import Result
 from workbench.studies.attribute import attribute
+from workbench.studies.confirm import confirm
 from workbench.studies.context import Context
 from workbench.studies.evaluate import evaluate
 from workbench.studies.inspection import inspection
@@ -24,6 +25,7 @@ __all__ = [
     "STUDIES",
     "Context",
     "attribute",
+    "confirm",
     "evaluate",
     "inspection",
     "layer_error",
@@ -43,6 +45,7 @@ STUDIES = {
     "evaluate": evaluate,
     "sensitivity": sensitivity,
     "tradeoff": tradeoff,
+    "confirm": confirm,
     "attribute": attribute,
     "token_weights": token_weights,
 }
