@@ -7,10 +7,14 @@ Importing this package imports no torch; the names below are loaded when they ar
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
 from workbench.progress import Progress, run
+
+if TYPE_CHECKING:
+    from workbench import studies
+    from workbench.model.load import load
 
 __version__ = "0.1.0"
 __all__ = ["Progress", "WorkbenchError", "__version__", "load", "run", "studies"]

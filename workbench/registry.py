@@ -144,10 +144,11 @@ def read_option(parameter: inspect.Parameter, hint: Any) -> Option:
         bounds = next((mark for mark in marks if isinstance(mark, Range)), bounds)
     if get_origin(hint) is Literal:
         return Option(parameter.name, "choice", parameter.default, choices=tuple(str(c) for c in get_args(hint)))
-    if hint not in (int, float, bool, str):
+    kinds: dict[Any, OptionType] = {int: "int", float: "float", bool: "bool", str: "str"}
+    if hint not in kinds:
         raise TypeError(f"option {parameter.name!r} has type {hint!r}; options are int, float, bool, str or Literal")
     finite = [None if abs(bound) == float("inf") else bound for bound in (bounds.minimum, bounds.maximum)]
-    return Option(parameter.name, hint.__name__, parameter.default, minimum=finite[0], maximum=finite[1])
+    return Option(parameter.name, kinds[hint], parameter.default, minimum=finite[0], maximum=finite[1])
 
 
 class Registry:

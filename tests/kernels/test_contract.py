@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import lowbit
 import pytest
 import torch
 from torch import Tensor
 
+import lowbit
 from workbench.scheme import affine_stored_bits
 
 TINY = 2.0**-24

@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 
-import lowbit
 import pytest
 import torch
+
+import lowbit
 
 
 def test_a_weight_on_the_cpu_goes_to_torch() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import lowbit
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lowbit import torch_backend
-from lowbit.reference import quantize_row
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+import lowbit
+from lowbit import torch_backend
+from lowbit.reference import quantize_row
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

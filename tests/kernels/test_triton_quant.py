@@ -5,10 +5,11 @@ The interpreter's time goes by programs and operations, not by elements, so shap
 
 from __future__ import annotations
 
-import lowbit
 import pytest
 import torch
 from torch import Tensor
+
+import lowbit
 
 RAGGED = (7, 172, 64)
 EVEN = (33, 256, 128)

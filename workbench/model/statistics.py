@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -60,6 +60,17 @@ class Statistics:
         if matrix.site not in self.sites:
             raise WorkbenchError(f"the statistics hold nothing for the input of {shown(matrix.name)}")
         return self.sites[matrix.site]
+
+    def gram_of(self, matrix: Matrix) -> Float[Tensor, "in in"]:
+        """The Gram matrix of a matrix's input.
+
+        Raises:
+            WorkbenchError: the site was not seen, or the Gram was not collected.
+        """
+        gram = self.of(matrix).gram
+        if gram is None:
+            raise WorkbenchError(f"the Gram of {shown(matrix.name)}'s input was not collected; collect 'gram'")
+        return gram
 
     @property
     def held(self) -> set[str]:

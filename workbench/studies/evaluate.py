@@ -78,7 +78,7 @@ def _matrix_errors(
             row = {"weight_error": 0.0, "output_error": 0.0, "stored_bits": float(UNTOUCHED)}
         else:
             weight, values = read_weight(loaded.model, matrix), held.dequantize(torch.float32)
-            gram = statistics.of(matrix).gram
+            gram = statistics.gram_of(matrix)
             row = {
                 "weight_error": weight_error(weight, values),
                 "output_error": output_error_from_gram(weight, values, gram),

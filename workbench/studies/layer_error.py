@@ -73,7 +73,7 @@ def layer_error(
                     "bits": scheme.bits,
                     "group_size": scheme.group_size,
                     "weight_error": weight_error(weight, values),
-                    "output_error": output_error_from_gram(weight, values, stats.gram),
+                    "output_error": output_error_from_gram(weight, values, statistics.gram_of(matrix)),
                     "sqnr_db": sqnr_db(weight, values),
                     "cosine": cosine(weight, values),
                     "stored_bits": held.stored_bits,

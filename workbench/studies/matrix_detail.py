@@ -57,7 +57,7 @@ def matrix_detail(
     needs = {"gram", *quantizers.get(chosen.quantizer).needs}
     statistics = yield from within(collect(loaded, windows, needs=needs, folder=context.statistics), 0.0, 0.8)
     yield Progress(0.8, 1.0, f"{chosen.label}: {matrix}")
-    weight, stats = read_weight(loaded.model, found), statistics.of(found)
+    weight, stats, gram = read_weight(loaded.model, found), statistics.of(found), statistics.gram_of(found)
     held = quantize_matrix(weight, stats, chosen)
     values = held.dequantize(torch.float32)
     document = {
@@ -67,7 +67,7 @@ def matrix_detail(
         "calibration": describe(windows),
         "shape": [found.rows, found.columns],
         "weight_error": weight_error(weight, values),
-        "output_error": output_error_from_gram(weight, values, stats.gram),
+        "output_error": output_error_from_gram(weight, values, gram),
         "sqnr_db": sqnr_db(weight, values),
         "cosine": cosine(weight, values),
         "stored_bits": held.stored_bits,
@@ -78,7 +78,7 @@ def matrix_detail(
     }
     tables = {
         "histogram": _histogram(weight, values),
-        "channels": _channels(weight, values, stats.gram),
+        "channels": _channels(weight, values, gram),
         "levels": _levels(held, values),
     }
     return Result(document, tables)

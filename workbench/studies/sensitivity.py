@@ -141,7 +141,7 @@ class _Sweep:
         assert self.statistics is not None
         weight = read_weight(self.full.loaded.model, cell.matrix)
         held = self._quantize(cell.matrix, cell.scheme)
-        gram = self.statistics.of(cell.matrix).gram
+        gram = self.statistics.gram_of(cell.matrix)
         error = output_error_from_gram(weight, held.dequantize(torch.float32), gram)
         return {"output": error, "stored_bits": held.stored_bits}
 

@@ -1,0 +1,28 @@
+"""What is running, what waits, and what was computed before."""
+
+import streamlit as st
+
+from workbench.ui import jobs, present, session
+from workbench.ui.navigation import guard
+
+guard()
+
+st.title("What is running?")
+st.write(
+    "Long computations are done one after the other by a process of their own, so that pages stay quick. They go on "
+    "when you turn the page or close the browser, as long as the program runs."
+)
+
+listed = session.client().recent(jobs.LISTED)
+st.subheader("Running and waiting")
+jobs.draw_active([job.id for job in listed if job.active])
+
+st.subheader("Before")
+jobs.draw_history([job for job in listed if not job.active])
+if listed:
+    present.table(jobs.job_table(listed), key="jobs-table", file_name="jobs.csv", label="All jobs as a table")
+present.how_to_read(
+    "**Interrupted** means that the program was stopped while a job ran; what a sweep had finished is kept, and "
+    "running it again goes on from there. **Failed** jobs say why. **Open** shows a result on its page, with the "
+    "choices that it was made with."
+)

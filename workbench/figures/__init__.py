@@ -1,0 +1,1 @@
+"""Tidy table -> Plotly figure: pure functions, no computation, no torch, no Streamlit."""

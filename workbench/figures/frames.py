@@ -1,0 +1,12 @@
+"""Rows of a table that meet a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+
+def keep(frame: pd.DataFrame, mask: Iterable[object]) -> pd.DataFrame:
+    """The rows whose entry of the mask is true, with the index that they had."""
+    return frame.take([place for place, kept in enumerate(mask) if kept])

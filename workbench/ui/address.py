@@ -1,0 +1,101 @@
+"""Choices live in three places: the widget, the browser session, and the page's address. This module keeps them one.
+
+The address wins when it was given from outside: a link was opened, the browser went back. Otherwise the session wins,
+so that a choice made on one page is found on the next page that has the same control. What differs from its default
+is written into the address at the end of each run; an address thus holds the whole view.
+
+Streamlit's own `bind="query-params"` was tried (1.67) and is not used: a value does not follow its key to another
+page on the first visit, and `st.switch_page` raises while a bound control is on the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+CHOICES, WRITTEN, DRAWN = "_choices", "_address", "_drawn"
+GIVEN, WENT_BACK, PAGE, TURNED, BARE = "_given", "_went_back", "_page", "_turned", "_bare"
+Texts = list[str]
+"""Values of one name in an address; most names have one."""
+
+
+def begin(page: str) -> None:
+    """Start a run of that page: take over what the address says if it was changed from outside."""
+    st.session_state.setdefault(CHOICES, {})
+    st.session_state.setdefault(BARE, [])
+    st.session_state[TURNED] = st.session_state.get(PAGE) != page
+    st.session_state[PAGE] = page
+    given = {name: st.query_params.get_all(name) for name in st.query_params}
+    outside = given != st.session_state.get(WRITTEN, {})
+    st.session_state[GIVEN] = given if outside else {}
+    filled_in = not given and page in st.session_state[BARE]
+    st.session_state[WENT_BACK] = outside and _is_history() and not filled_in
+    st.session_state[DRAWN] = {}
+
+
+def prepare(key: str, default: Any, read: Callable[[Texts], Any], accepts: Callable[[Any], bool]) -> None:
+    """Put the right value into the session state before the widget of that key is drawn.
+
+    Args:
+        key: name of the widget, the choice and the address's part.
+        default: value when nobody has chosen.
+        read: makes a value of the address's texts; may raise ValueError.
+        accepts: whether a value is a possible one; others give way to the default.
+    """
+    kept = st.session_state[CHOICES].get(key, default)
+    value = _from_address(key, read, default if st.session_state[WENT_BACK] else kept)
+    if value is _NOTHING:
+        value = st.session_state.get(key, kept)
+    if not accepts(value):
+        value = default
+    # Set only where it must be: a value that is set takes the place of what somebody is typing. On a page that was just
+    # turned to, Streamlit still shows the value of the former page's widget here, but would draw the new one empty.
+    if st.session_state[TURNED] or key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
+
+
+def note(key: str, value: Any, default: Any, write: Callable[[Any], Texts]) -> None:
+    """Remember what the widget answered, and that it belongs into the address unless it is the default."""
+    st.session_state[CHOICES][key] = value
+    st.session_state[DRAWN][key] = [] if value == default else write(value)
+
+
+def put(key: str, value: Any) -> None:
+    """Change a choice from outside its widget; only before the widget is drawn, which means in a callback."""
+    st.session_state[CHOICES][key] = value
+    st.session_state[key] = value
+
+
+def finish() -> None:
+    """End a run: write the choices of the controls that were drawn into the address."""
+    wanted = {name: texts for name, texts in st.session_state[DRAWN].items() if texts}
+    held = {name: st.query_params.get_all(name) for name in st.query_params}
+    if wanted != held:
+        # Turning the page empties the address. What is filled in then makes a second entry in the browser's history;
+        # going back to the first, empty one must not be taken for going back to the defaults.
+        if st.session_state[TURNED] and not held:
+            st.session_state[BARE].append(st.session_state[PAGE])
+        st.query_params.from_dict(wanted)
+    st.session_state[WRITTEN] = wanted
+
+
+_NOTHING = object()
+
+
+def _from_address(key: str, read: Callable[[Texts], Any], absent: Any) -> Any:
+    """The value that the address gives, `absent` after going back to an address without it, else nothing."""
+    given = st.session_state[GIVEN]
+    if key in given:
+        try:
+            return read(given[key])
+        except ValueError:
+            return _NOTHING
+    return absent if st.session_state[WENT_BACK] else _NOTHING
+
+
+def _is_history() -> bool:
+    context = get_script_run_ctx()
+    return bool(getattr(context, "is_history_navigation", False))

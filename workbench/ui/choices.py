@@ -1,0 +1,229 @@
+"""The choices that pages share: model, texts, a method with its options, a quantization, a prompt.
+
+A control has the same key on every page, so that a choice stays when one turns the page, and the key is its name in the
+address (`workbench.ui.address`). Controls of methods are drawn from the descriptions that the worker publishes; nothing
+here knows a method by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from workbench import settings
+from workbench.errors import WorkbenchError
+from workbench.scheme import GROUP_SIZES
+from workbench.ui import address, controls, defaults, session
+from workbench.ui.defaults import DEMO, PROMPT, PROMPT_LIMIT, Spec, Texts
+from workbench.ui.escape import markdown
+
+DEMO_TEXTS = {"demo:calibration": "demo:calibration", "demo:evaluation": "demo:evaluation"}
+
+
+def models() -> list[str]:
+    """The models that are offered: the embedded one, then the folders of the models folder."""
+    embedded = [DEMO] if (settings.demo_folder() / "config.json").is_file() else []
+    return embedded + [name for name in settings.local_models() if name != DEMO]
+
+
+def model_bar() -> None:
+    """Draw the choice of the model; `app.py` calls this once a run, in the sidebar."""
+    offered = models()
+    if not offered:
+        raise WorkbenchError(
+            "There is no model to look at: this installation has no embedded model, and the environment variable "
+            "WORKBENCH_MODELS names no folder with models in it."
+        )
+    controls.select("Model", offered, key="model", help="The embedded demo model, or a folder under WORKBENCH_MODELS.")
+
+
+def model() -> str:
+    """The chosen model."""
+    return st.session_state["model"]
+
+
+def text_choices(name: str) -> dict[str, str]:
+    """Texts offered for a model, as shown -> as a TEXT name: the files in its folder, then the demo's texts."""
+    folder = settings.local_models().get(name)
+    if name == DEMO or folder is None:
+        return dict(DEMO_TEXTS)
+    files = [path for path in sorted(folder.glob("*.txt")) if _inside(path, folder)]
+    return {path.name: str(path) for path in files} | DEMO_TEXTS
+
+
+def default_texts(name: str) -> tuple[str, str]:
+    """Calibration and evaluation text of a model, as shown, when nobody has chosen: two different ones."""
+    offered = list(text_choices(name))
+    calibration = _first(("calibration.txt", "demo:calibration"), offered)
+    rest = [text for text in offered if text != calibration]
+    return calibration, _first(("sampled.txt", "stories.txt", "evaluation.txt", "demo:evaluation"), rest)
+
+
+def texts(*, measure: bool = True) -> Texts:
+    """Draw the choice of texts in the sidebar.
+
+    Args:
+        measure: whether the page also measures on an evaluation text.
+
+    Raises:
+        WorkbenchError: the same text was chosen for both.
+    """
+    offered = text_choices(model())
+    calibration, evaluation = default_texts(model())
+    with st.sidebar, st.expander("Texts", expanded=False):
+        seen = controls.select(
+            "Calibration text", list(offered), calibration, key="calibration", help="Feeds the statistics."
+        )
+        measured = evaluation
+        if measure:
+            measured = controls.select(
+                "Evaluation text", list(offered), evaluation, key="text", help="Quality is measured on it."
+            )
+        tokens = controls.number("Tokens", defaults.TOKENS, key="tokens", low=256, high=1_000_000, step=256)
+        window = controls.number("Window", defaults.WINDOW, key="window", low=16, high=4096, step=16)
+    if measure and seen == measured:
+        raise WorkbenchError(
+            f"{seen!r} is chosen both to calibrate and to measure; choose two different texts in the sidebar."
+        )
+    return Texts(offered[seen], offered[measured], tokens, window)
+
+
+def method(
+    kind: str, key: str, *, default: str, label: str = "Method", accepts: Callable[[dict[str, Any]], bool] | None = None
+) -> tuple[str, Spec]:
+    """Draw the choice of a method and of its options.
+
+    Args:
+        kind: `salience`, `quantizers` or `attribution`.
+        key: name of the control, such as `metric`.
+        default: name of the method chosen at first, if there is one of that name.
+        label: what the control is called.
+        accepts: which descriptions are offered; all by default.
+
+    Returns:
+        Its name, and those options that differ from their defaults.
+    """
+    offered = {name: one for name, one in session.descriptions(kind).items() if accepts is None or accepts(one)}
+    chosen = controls.select(label, list(offered), default, key=key, help=_menu_help(kind))
+    st.caption(markdown(offered[chosen]["summary"]))
+    return chosen, method_options(offered[chosen])
+
+
+def metrics() -> list[str]:
+    """The salience metrics that look at the full weights alone, as pages of the full model offer them."""
+    return [name for name, one in session.descriptions("salience").items() if of_full_weights(one)]
+
+
+def of_full_weights(description: Spec) -> bool:
+    """Whether a method needs no quantized model beside the full one."""
+    return not description["traits"].get("compares_quantized")
+
+
+def described(kind: str, name: str) -> Spec:
+    """What a method says of itself: summary, reference, note, options, traits."""
+    return session.descriptions(kind)[name]
+
+
+def method_options(description: Spec) -> Spec:
+    """Draw the options of one method, folded away; returns those that differ from their defaults."""
+    if not description["options"]:
+        return {}
+    with st.expander(f"Settings of {markdown(description['name'])}"):
+        values = {option["name"]: controls.option(option, description["name"]) for option in description["options"]}
+    return {option["name"]: values[option["name"]] for option in description["options"] if _differs(option, values)}
+
+
+def scheme(
+    prefix: str = "", *, widths: Sequence[int] = defaults.WIDTHS, bits: int = 4, many: bool = False
+) -> dict[str, Any]:
+    """Draw a choice of quantization in one row: quantizer, width, group size, zero point, and the quantizer's options.
+
+    Args:
+        prefix: set before the names of the controls, for a page with two of these.
+        widths: bits that are offered.
+        bits: the width chosen at first.
+        many: let several widths be chosen.
+
+    Returns:
+        A scheme as in `defaults.scheme`. With `many`, its `bits` is the list of chosen widths, never empty. `bits` is
+        None for a quantizer of fixed width.
+    """
+    described = session.descriptions("quantizers")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        name = controls.select("Quantizer", list(described), "rtn", key=f"{prefix}quantizer", width=190)
+        fixed = bool(described[name]["traits"].get("fixed_width"))
+        chosen = None if fixed else width_choice(prefix, widths, bits, many=many)
+        group = controls.select(
+            "Group size", list(GROUP_SIZES), 64, key=f"{prefix}group", show=_group_words, width=130,
+            help="How many neighbouring weights of a row share one scale.",
+        )  # fmt: skip
+        symmetric = controls.toggle(
+            "Symmetric", key=f"{prefix}symmetric", help="No zero point: the grid is centred on zero."
+        )
+    family = defaults.scheme(name, None, group, symmetric, method_options(described[name]))
+    return {**family, "bits": chosen}
+
+
+def width_choice(prefix: str, widths: Sequence[int], bits: int, *, many: bool) -> Any:
+    """Draw the choice of one width, or of several; returns an int or a sorted list that is never empty."""
+    if many:
+        return controls.segments_many("Bits", list(widths), list(widths), key=f"{prefix}widths")
+    about = "Bits that hold one weight, without its share of scales and zero points."
+    return controls.segments("Bits", list(widths), bits, key=f"{prefix}bits", help=about)
+
+
+def prompt() -> str:
+    """Draw the prompt and the examples below it; for an empty prompt the example stands in, and a sentence says so."""
+    given = controls.area(
+        "Prompt", PROMPT, key="prompt", limit=PROMPT_LIMIT, height=110,
+        help="The model reads this and predicts the next token. Ctrl+Enter takes it over.",
+    )  # fmt: skip
+    _draw_examples(given)
+    if not given.strip():
+        st.info("The prompt is empty; the example prompt is used.")
+        return PROMPT
+    return given
+
+
+def _draw_examples(current: str) -> None:
+    """Example prompts that come with the embedded model, and what to look for in the one that is in the box."""
+    examples = defaults.example_prompts()
+    if not examples:
+        return
+    with st.popover("Example prompts", icon=":material/lightbulb:"):
+        for place, one in enumerate(examples):
+            st.button(
+                markdown(one["text"]),
+                key=f"example-{place}",
+                on_click=address.put,
+                args=("prompt", one["text"]),
+                width="stretch",
+            )
+    note = next((one["note"] for one in examples if one["text"] == current), None)
+    if note and model() == DEMO:
+        st.caption(markdown(note))
+
+
+def _differs(option: Spec, values: Spec) -> bool:
+    return values[option["name"]] != option["default"]
+
+
+def _group_words(group: int) -> str:
+    return "whole row" if group == -1 else str(group)
+
+
+def _menu_help(kind: str) -> str:
+    return {"salience": "How a weight's importance is told.", "attribution": "How a token's importance is told."}.get(
+        kind, "How bits are taken away."
+    )
+
+
+def _first(wanted: Sequence[str], offered: Sequence[str]) -> str:
+    return next((name for name in wanted if name in offered), offered[0])
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path.is_file() and path.resolve().is_relative_to(folder)

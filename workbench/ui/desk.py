@@ -1,0 +1,138 @@
+"""The plan that a browser session works on: solved, edited, uploaded, one at a time, and kept from page to page.
+
+It is kept as text, with its time of making, so that it is the same to the byte each time that it is downloaded. An
+uploaded plan is kept as it came. What a person changed by hand stands beside the plan that it was changed from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workbench.allocation.plan import Plan, check_against, dumps, parse
+from workbench.errors import WorkbenchError
+from workbench.ui import session
+from workbench.ui.plans import Bench, Document, locks_of, widths_of
+
+SLOT = "allocation"
+
+
+class Desk:
+    """The plan of one model in this browser session."""
+
+    def __init__(self, model: str) -> None:
+        held = session.recall(SLOT)
+        if held is None or held["model"] != model:
+            held = {"model": model, "turn": 0, "locks": {}, "exact": False, **_NO_PLAN}
+            session.remember(SLOT, held)
+        self._held: dict[str, Any] = held
+
+    @property
+    def text(self) -> str | None:
+        """The plan as it is downloaded; None before there is one."""
+        return self._held["hand"]["text"] if self._held["hand"] else self._held["text"]
+
+    @property
+    def plan(self) -> Plan | None:
+        """The same, read."""
+        return None if self.text is None else parse(self.text.encode("utf-8"))
+
+    @property
+    def origin(self) -> str:
+        """`solved`, `by hand` or `uploaded`."""
+        return "by hand" if self._held["hand"] else self._held["origin"]
+
+    @property
+    def locks(self) -> dict[str, int]:
+        """Matrices whose width a person has fixed."""
+        return self._held["locks"]
+
+    @property
+    def turn(self) -> int:
+        """Rises whenever another plan takes the place of the one that is edited."""
+        return self._held["turn"]
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last wish was refused, as a sentence."""
+        return self._held["trouble"]
+
+    @property
+    def uploaded(self) -> str | None:
+        """The plan that was last uploaded, as it came."""
+        return self._held["uploaded"]
+
+    @property
+    def former(self) -> Plan | None:
+        """The plan that an upload replaced, until the next one is solved."""
+        return None if self._held["former"] is None else parse(self._held["former"].encode("utf-8"))
+
+    def settle(self, bench: Bench, budget: float) -> None:
+        """Solve, where budget or table are not those that the plan was solved for, or another plan is wished for.
+
+        An uploaded plan stays until the budget is moved. Locks that leave no room keep the former plan.
+        """
+        held = self._held
+        if held["origin"] == "uploaded" and held["budget"] is None:
+            held["budget"] = budget
+        changed = held["budget"] != budget or (held["origin"] == "solved" and held["bench"] != bench.digest)
+        if held["text"] is not None and not changed and not held["wished"]:
+            return
+        exact = held["exact"] and held["wished"]
+        held.update(budget=budget, bench=bench.digest, wished=False, trouble=None)
+        held["locks"] = bench.possible(held["locks"])
+        try:
+            plan = bench.solve(budget, held["locks"], exact=exact)
+        except WorkbenchError as error:
+            held["trouble"] = f"With these locks, {error}."
+            return
+        held.update(text=dumps(plan), origin="solved", hand=None, former=None, exact=exact, turn=held["turn"] + 1)
+
+    def wish(self, *, exact: bool = False) -> None:
+        """Ask `settle` to solve again around the locks; `exact` also proves that no plan is better."""
+        self._held.update(wished=True, exact=exact)
+
+    def edit(self, bench: Bench, widths: Mapping[str, int], locks: Mapping[str, int]) -> None:
+        """Take over what a person set by hand; the solved or uploaded plan comes back when the widths are its own."""
+        held = self._held
+        held["locks"] = dict(locks)
+        if held["text"] is None or dict(widths) == widths_of(parse(held["text"].encode("utf-8"))):
+            held["hand"] = None
+        elif not held["hand"] or held["hand"]["widths"] != dict(widths):
+            plan = bench.by_hand(widths, locks, held["budget"])
+            held["hand"] = {"widths": dict(widths), "text": dumps(plan)}
+
+    def upload(self, raw: bytes, inspected: Document) -> None:
+        """Put an uploaded plan in place of the current one; one that is refused changes nothing but `trouble`."""
+        try:
+            plan = parse(raw)
+            check_against(plan, inspected["matrices"], inspected["model"])
+        except WorkbenchError as error:
+            self._held["trouble"] = f"The uploaded plan was not taken: {error}."
+            return
+        text, former = raw.decode("utf-8"), self.text
+        self._held.update(_NO_PLAN | {"budget": self._held["budget"]})
+        self._held.update(text=text, uploaded=text, former=former, origin="uploaded", locks=locks_of(plan))
+        self._held["turn"] += 1
+
+    def base(self, key: str, fresh: bool) -> dict[str, Any]:
+        """Widths and locks that an editor of this name starts from; `fresh` when the browser holds no edits of it."""
+        if fresh or self._held["base"] is None or self._held["base"]["key"] != key:
+            plan = self.plan
+            widths = {} if plan is None else widths_of(plan)
+            self._held["base"] = {"key": key, "widths": widths, "locks": dict(self.locks)}
+        return self._held["base"]
+
+
+_NO_PLAN: dict[str, Any] = {
+    "text": None,
+    "origin": "solved",
+    "hand": None,
+    "budget": None,
+    "bench": None,
+    "base": None,
+    "former": None,
+    "uploaded": None,
+    "trouble": None,
+    "wished": False,
+}

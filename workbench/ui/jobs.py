@@ -1,0 +1,132 @@
+"""The parts of the Jobs page: what runs with its bar, what ended with its result."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import pandas as pd
+import streamlit as st
+
+from workbench.jobs.job import LONG, Job
+from workbench.ui import links, session
+from workbench.ui.escape import markdown
+from workbench.ui.navigation import TITLES
+from workbench.ui.numbers import duration
+from workbench.ui.study import POLL, job_words
+from workbench.ui.words import kind_label, summary
+
+LISTED = 25
+"""Jobs that the page shows."""
+
+STATES = {
+    "queued": ("waiting", "gray", ":material/schedule:"),
+    "running": ("running", "blue", ":material/progress_activity:"),
+    "done": ("done", "green", ":material/check:"),
+    "failed": ("failed", "red", ":material/error:"),
+    "cancelled": ("cancelled", "gray", ":material/block:"),
+    "interrupted": ("interrupted", "orange", ":material/power_off:"),
+}
+"""State of a job -> word, colour and icon of its badge."""
+
+
+def draw_active(identifiers: list[str]) -> None:
+    """The jobs that run or wait, looked at every second while there are some."""
+    if not identifiers:
+        st.caption("Nothing is running, nothing waits.")
+        return
+    st.fragment(_active, run_every=POLL)(identifiers)
+
+
+def _active(identifiers: list[str]) -> None:
+    client = session.client()
+    jobs = [client.job(identifier) for identifier in identifiers]
+    if any(not job.active for job in jobs):
+        st.rerun()
+    for job in jobs:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            _badge(job)
+            words = f"**{markdown(kind_label(job.kind))}** {markdown(summary(job.spec))}: {job_words(job)}"
+            st.progress(job.share, text=words)
+            st.button(
+                "Cancel", key=f"cancel-{job.id}", icon=":material/close:", on_click=session.cancel, args=(job.id,)
+            )
+
+
+def draw_history(jobs: list[Job]) -> None:
+    """The jobs that ended, newest first, each with what can be done with it."""
+    if not jobs:
+        st.caption("No study has been computed on this computer yet.")
+    for job in jobs:
+        with st.container(border=True, key=f"job-{job.id}"):
+            state, what, when, act = st.columns([2, 8, 4, 3], vertical_alignment="center")
+            with state:
+                _badge(job)
+            what.markdown(f"**{markdown(kind_label(job.kind))}** {markdown(summary(job.spec))}")
+            when.caption(f"{_ago(job)}, took {_took(job)}")
+            with act:
+                _act(job)
+            if job.error:
+                st.markdown(markdown(job.error))
+
+
+def _act(job: Job) -> None:
+    page = links.PAGES.get(job.kind)
+    if job.state == "done" and page is not None:
+        opened = st.button(
+            "Open",
+            key=f"open-{job.id}",
+            icon=":material/open_in_new:",
+            on_click=links.take_over,
+            args=(job.spec,),
+            help=f"Shows the result on the page {TITLES[page]}.",
+        )
+        if opened:
+            st.switch_page(f"pages/{page}.py")
+    elif job.state != "done":
+        st.button(
+            "Run again",
+            key=f"again-{job.id}",
+            icon=":material/replay:",
+            on_click=session.ask,
+            args=(job.kind, job.spec, LONG, job.id),
+        )
+        if session.refusal(job.id):
+            st.error(markdown(session.refusal(job.id)))
+
+
+def _badge(job: Job) -> None:
+    word, colour, icon = STATES[job.state]
+    st.badge(word, color=colour, icon=icon)  # pyright: ignore[reportArgumentType]
+
+
+def job_table(jobs: list[Job]) -> pd.DataFrame:
+    """One row a job, for sorting and for the CSV file."""
+    return pd.DataFrame(
+        [
+            {
+                "queued": datetime.fromtimestamp(job.created),
+                "study": kind_label(job.kind),
+                "choices": summary(job.spec),
+                "state": job.state,
+                "done": f"{job.share:.0%}",
+                "seconds": _seconds(job),
+                "error": job.error,
+                "id": job.id,
+            }
+            for job in jobs
+        ]
+    )
+
+
+def _seconds(job: Job) -> float | None:
+    return None if job.started is None or job.ended is None else round(job.ended - job.started, 1)
+
+
+def _took(job: Job) -> str:
+    seconds = _seconds(job)
+    return "no time" if seconds is None else duration(seconds)
+
+
+def _ago(job: Job) -> str:
+    return f"{duration(time.time() - (job.ended or job.created))} ago"

@@ -1,0 +1,73 @@
+"""From a job back to the page that shows it: which page, and which choices that page needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from workbench.ui import address, choices
+from workbench.ui.defaults import Spec
+
+PAGES = {
+    "inspect": "overview",
+    "token_weights": "overview",
+    "salience": "weight_salience",
+    "attribute": "input_attribution",
+    "layer_error": "layer_error",
+    "matrix_detail": "layer_error",
+    "evaluate": "trade_off",
+    "tradeoff": "trade_off",
+    "sensitivity": "bit_allocation",
+}
+"""Kind of a study -> file stem of the page that asks for it."""
+
+SAME_NAME = ("model", "prompt", "metric", "method", "tokens", "window", "matrix", "measure", "by")
+"""Keys of a spec whose control has the same key."""
+
+
+def take_over(spec: Spec) -> None:
+    """Set the choices of all pages to those of a spec; to be called in a callback."""
+    for key, value in chosen(spec):
+        address.put(key, value)
+
+
+def chosen(spec: Spec) -> Iterator[tuple[str, Any]]:
+    """The controls' keys and values that lead to a spec."""
+    yield from ((name, spec[name]) for name in SAME_NAME if spec.get(name) is not None)
+    yield from _texts(spec)
+    if "target" in spec:
+        yield from _target(spec)
+    yield from _options(spec.get("method") or spec.get("metric"), spec.get("options") if "bits" not in spec else None)
+    family = spec.get("scheme") or (spec if "quantizer" in spec else None)
+    if family:
+        yield from _scheme(family)
+
+
+def _texts(spec: Spec) -> Iterator[tuple[str, Any]]:
+    shown = {name: text for text, name in choices.text_choices(str(spec["model"])).items()}
+    for key in ("calibration", "text"):
+        if spec.get(key) in shown:
+            yield key, shown[spec[key]]
+
+
+def _target(spec: Spec) -> Iterator[tuple[str, Any]]:
+    target = spec["target"] or ""
+    measured = "logprob" if target.startswith("logprob:") else "logit"
+    yield "output", measured
+    yield "target", target.removeprefix("logprob:").removeprefix("logit:")
+    yield "contrast", spec["contrast"] or ""
+
+
+def _scheme(family: Spec) -> Iterator[tuple[str, Any]]:
+    yield "quantizer", family["quantizer"]
+    yield "group", family["group_size"]
+    yield "symmetric", family["symmetric"]
+    bits = family["bits"]
+    if bits is not None:
+        yield ("widths" if isinstance(bits, list) else "bits"), bits
+    yield from _options(family["quantizer"], family["options"])
+
+
+def _options(method: str | None, options: Spec | None) -> Iterator[tuple[str, Any]]:
+    for name, value in (options or {}).items():
+        yield f"{method}.{name}", value

@@ -1,0 +1,60 @@
+"""Specs in words: what a study was asked, and how two questions differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+from typing import Any
+
+from workbench.ui.defaults import Spec, scheme_label
+from workbench.ui.escape import markdown
+
+KINDS = {
+    "inspect": "sizes",
+    "salience": "weight salience",
+    "layer_error": "layer error",
+    "matrix_detail": "one matrix in detail",
+    "evaluate": "quality on the evaluation text",
+    "sensitivity": "sensitivity of every matrix",
+    "tradeoff": "quality against size",
+    "attribute": "input attribution",
+    "token_weights": "weights behind each token",
+}
+"""Kind of a study -> what a person calls it."""
+
+
+def kind_label(kind: str) -> str:
+    """The kind in plain words; kinds that are not listed keep their name."""
+    return KINDS.get(kind, kind.replace("_", " "))
+
+
+def value_words(name: str, value: Any) -> str:
+    """One value of a spec, short enough for a sentence; plain text, not escaped."""
+    if name == "scheme":
+        return scheme_label(value)
+    if name in ("calibration", "text") and isinstance(value, str):
+        return PurePath(value).name
+    if value is None or value == {} or value == []:
+        return "none"
+    if name == "plan":
+        return f"a plan of {value['budget']['requested']:.4g} stored bits"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def differences(before: Spec, after: Spec) -> str:
+    """How the spec of a result that is shown differs from the one that was asked for, for the stale banner."""
+    names = [name for name in before if before[name] != after.get(name)]
+    parts = [
+        f"{markdown(name.replace('_', ' '))} was {markdown(value_words(name, before[name]))}, "
+        f"now {markdown(value_words(name, after.get(name)))}"
+        for name in names
+    ]
+    return "; ".join(parts) or "the same ones"
+
+
+def summary(spec: Spec) -> str:
+    """A spec in one line for a table of jobs; plain text, not escaped."""
+    wanted = ("model", "metric", "method", "quantizer", "bits", "scheme", "prompt")
+    parts = [value_words(name, spec[name]) for name in wanted if spec.get(name) not in (None, "", [], {})]
+    return ", ".join(parts)
