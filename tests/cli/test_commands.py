@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workbench.allocation.plan import parse, stored_bits
+from workbench.allocation.plan import parse, schemes, stored_bits
 from workbench.registry import KINDS
 
 WORKBENCH = Path(sys.executable).with_name("workbench")
@@ -79,7 +79,9 @@ def test_sensitivity_feeds_allocate(command, tiny_llama_folder, sizes, tmp_path)
         assert made.code == 0, made.err
     plans = [parse((tmp_path / f"plan-{ending}.json").read_bytes()) for ending in ("parquet", "csv", "json")]
     assert 2.5 <= stored_bits(plans[0]) <= 3.6
-    assert all(plan.tensors == plans[0].tensors for plan in plans)
+    # a csv file carries the cells alone: the widths are the same, the facts of the measurement are not there
+    assert all(schemes(plan) == schemes(plans[0]) for plan in plans)
+    assert plans[2].tensors == plans[0].tensors
     assert swept.document["reused"] == len(swept.document["cells"])
 
 
