@@ -164,6 +164,8 @@ def read_cells(path: Path) -> dict[str, Any]:
     """
     import pandas as pd
 
+    from workbench.results import finite
+
     shown = repr(str(path)[:80])
     readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     try:
@@ -172,7 +174,7 @@ def read_cells(path: Path) -> dict[str, Any]:
         elif path.suffix in readers:
             frame = readers[path.suffix](path)
             facts = json.loads(frame.attrs.get("document", "{}"))
-            document = {**facts, "cells": json.loads(frame.to_json(orient="records"))}
+            document = {**facts, "cells": finite(frame.to_dict(orient="records"))}
         else:
             raise WorkbenchError(f"cells file {shown} has ending {path.suffix!r}; choose one of: .parquet, .csv, .json")
     except FileNotFoundError:
