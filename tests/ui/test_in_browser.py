@@ -132,11 +132,12 @@ def test_turning_the_page_and_going_back_keeps_the_choices(page: Page, server: s
     expect(page.get_by_role("heading", name="What is running?")).to_be_visible(timeout=15_000)
     expect(page).to_have_url(re.compile(r"jobs\?model="))
     settled(page)
-    page.go_back()  # to the address that turning the page had emptied, filled in again
-    expect(page).to_have_url(re.compile(r"jobs\?model="))
-    settled(page)
-    page.go_back()
-    expect(page.get_by_role("heading", name="The prompt, token by token")).to_be_visible(timeout=15_000)
+    heading = page.get_by_role("heading", name="The prompt, token by token")
+    page.go_back()  # Streamlit makes one or two entries when a page is turned, as the messages happen to arrive
+    page.wait_for_timeout(2000)
+    if not heading.is_visible():
+        page.go_back()
+    expect(heading).to_be_visible(timeout=15_000)
     expect(page.get_by_role("combobox", name="Model")).to_have_value(MODEL)
     expect(page.get_by_role("radio", name="2", exact=True)).to_be_checked()
 

@@ -12,8 +12,6 @@ import streamlit as st
 from streamlit.navigation.page import Page
 from streamlit.runtime.pages_manager import PagesManager
 
-from workbench.settings import PROJECT
-
 TITLES = {
     "overview": "Overview",
     "weight_salience": "Weight salience",
@@ -33,7 +31,7 @@ def page(stem: str) -> Page:
 
 def pages() -> list[Page]:
     """All pages, for `st.navigation`."""
-    return [page(stem) for stem in TITLES if (PROJECT / "pages" / f"{stem}.py").is_file()]
+    return [page(stem) for stem in TITLES]
 
 
 def pages_go_through_app() -> None:
