@@ -195,7 +195,8 @@ def test_perplexity_grows_as_bits_go_on_a_real_model(real, finish) -> None:
         ).document
         for bits in (8, 4, 3, 2)
     ]
-    perplexities = [found[0]["reference"]["perplexity"], *(document["perplexity"] for document in found)]
+    full, perplexities = found[0]["reference"]["perplexity"], [document["perplexity"] for document in found]
     assert perplexities == sorted(perplexities)
-    assert perplexities[1] < 1.005 * perplexities[0]
-    assert 1.05 < perplexities[2] / perplexities[0] < 1.3
+    # at 8 bits the difference is noise of either sign
+    assert perplexities[0] == pytest.approx(full, rel=0.005)
+    assert 1.05 < perplexities[1] / full < 1.3
