@@ -104,10 +104,10 @@ class PackedWeight:
         if len({part.device for part in parts}) > 1:
             raise LowbitError("the planes, scales and zero points of a packed weight lie on different devices")
         for plane, width in zip(self.planes, widths, strict=True):
-            _check_part("plane", plane, torch.uint8, (rows, pack.row_bytes(columns, self.group_size, width)))
-        _check_part("scale", self.scale, torch.float16, (rows, groups))
+            check_part("plane", plane, torch.uint8, (rows, pack.row_bytes(columns, self.group_size, width)))
+        check_part("scale", self.scale, torch.float16, (rows, groups))
         if self.zero is not None:
-            _check_part("zero point", self.zero, torch.int16, (rows, groups))
+            check_part("zero point", self.zero, torch.int16, (rows, groups))
 
     @classmethod
     def from_codes(cls, codes: UInt8[Tensor, "out in"], grid: Grid, *, bits: int, group_size: int) -> PackedWeight:
@@ -205,13 +205,14 @@ def output_buffer(
         raise LowbitError(f"dtype has value {_name(dtype)}; choose one of: {', '.join(map(_name, WEIGHT_DTYPES))}")
     if out is None:
         return torch.empty(packed.shape, dtype=dtype, device=packed.scale.device)
-    _check_part("out", out, dtype, packed.shape)
+    check_part("out", out, dtype, packed.shape)
     if out.device != packed.scale.device:
         raise LowbitError(f"out is on {out.device}, but the packed weight is on {packed.scale.device}")
     return out
 
 
-def _check_part(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def check_part(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Refuse a tensor of another dtype, shape or layout than a kernel reads."""
     if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
         layout = "" if tensor.is_contiguous() else ", not contiguous"
         raise LowbitError(

@@ -2,7 +2,8 @@
 
 The address wins when it was given from outside: a link was opened, the browser went back. Otherwise the session wins,
 so that a choice made on one page is found on the next page that has the same control. What differs from its default
-is written into the address at the end of each run; an address thus holds the whole view.
+is written into the address at the end of each run; an address thus holds the whole view. What an address asks of a
+control that is not there yet, because its result is still to be computed, stays in the address until the control is.
 
 Streamlit's own `bind="query-params"` was tried (1.67) and is not used: a value does not follow its key to another
 page on the first visit, and `st.switch_page` raises while a bound control is on the page.
@@ -17,7 +18,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 CHOICES, WRITTEN, DRAWN = "_choices", "_address", "_drawn"
-GIVEN, WENT_BACK, PAGE, TURNED, BARE = "_given", "_went_back", "_page", "_turned", "_bare"
+GIVEN, WAITING, WENT_BACK, PAGE, TURNED, BARE = "_given", "_waiting", "_went_back", "_page", "_turned", "_bare"
 Texts = list[str]
 """Values of one name in an address; most names have one."""
 
@@ -30,7 +31,8 @@ def begin(page: str) -> None:
     st.session_state[PAGE] = page
     given = {name: st.query_params.get_all(name) for name in st.query_params}
     outside = given != st.session_state.get(WRITTEN, {})
-    st.session_state[GIVEN] = given if outside else {}
+    waiting = {} if st.session_state[TURNED] else st.session_state.get(WAITING, {})
+    st.session_state[GIVEN] = given if outside else waiting
     filled_in = not given and page in st.session_state[BARE]
     st.session_state[WENT_BACK] = outside and _is_history() and not filled_in
     st.session_state[DRAWN] = {}
@@ -71,7 +73,9 @@ def put(key: str, value: Any) -> None:
 
 def finish() -> None:
     """End a run: write the choices of the controls that were drawn into the address."""
-    wanted = {name: texts for name, texts in st.session_state[DRAWN].items() if texts}
+    drawn = st.session_state[DRAWN]
+    st.session_state[WAITING] = {name: texts for name, texts in st.session_state[GIVEN].items() if name not in drawn}
+    wanted = {name: texts for name, texts in drawn.items() if texts} | st.session_state[WAITING]
     held = {name: st.query_params.get_all(name) for name in st.query_params}
     if wanted != held:
         # Turning the page empties the address. What is filled in then makes a second entry in the browser's history;
