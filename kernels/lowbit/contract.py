@@ -197,17 +197,31 @@ def check_column_weights(h: Float[Tensor, " in"] | None, w: Float[Tensor, "out i
     return held
 
 
+def check_clip(
+    clip: Float32[Tensor, "out group"] | None, w: Float[Tensor, "out in"], group_size: int
+) -> Float32[Tensor, "out group"] | None:
+    """The share of each group's range that its grid reaches over, once it fits the groups and lies in (0, 1]."""
+    if clip is None:
+        return None
+    check_part("clip", clip, torch.float32, (w.shape[0], pack.group_count(w.shape[1], group_size)))
+    if clip.device != w.device:
+        raise LowbitError(f"clip is on {clip.device}, but the weight is on {w.device}")
+    if not bool(((clip > 0) & (clip <= 1)).all()):
+        raise LowbitError("clip holds a number that is not above 0 and at most 1")
+    return clip.detach()
+
+
 def output_buffer(
-    packed: PackedWeight, dtype: torch.dtype, out: Float[Tensor, "out in"] | None
+    shape: tuple[int, int], device: torch.device, dtype: torch.dtype, out: Float[Tensor, "out in"] | None
 ) -> Float[Tensor, "out in"]:
     """Where dequantized values go: `out` once it is known to fit, or a new tensor."""
     if dtype not in WEIGHT_DTYPES:
         raise LowbitError(f"dtype has value {_name(dtype)}; choose one of: {', '.join(map(_name, WEIGHT_DTYPES))}")
     if out is None:
-        return torch.empty(packed.shape, dtype=dtype, device=packed.scale.device)
-    check_part("out", out, dtype, packed.shape)
-    if out.device != packed.scale.device:
-        raise LowbitError(f"out is on {out.device}, but the packed weight is on {packed.scale.device}")
+        return torch.empty(shape, dtype=dtype, device=device)
+    check_part("out", out, dtype, shape)
+    if out.device != device:
+        raise LowbitError(f"out is on {out.device}, but the packed weight is on {device}")
     return out
 
 

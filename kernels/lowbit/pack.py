@@ -62,7 +62,7 @@ def group_bytes(length: int, width: int) -> int:
 def runs(columns: int, group_size: int) -> tuple[Run, ...]:
     """The one or two runs of a row; a group size of -1 (or more than the columns) makes the row one group."""
     stride = columns if group_size == -1 else min(group_size, columns)
-    full, rest = divmod(columns, stride)
+    full, rest = columns // stride, columns % stride  # divmod does not take the symbolic sizes of torch.compile
     tail = (Run(full, 1, rest, stride),) if rest else ()
     return (Run(0, full, stride, stride), *tail)
 
