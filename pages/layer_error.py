@@ -6,7 +6,7 @@ guard()
 
 import streamlit as st  # noqa: E402
 
-from workbench.ui import choices, defaults, layer_error, present, study, words  # noqa: E402
+from workbench.ui import choices, defaults, kernel_speed, layer_error, present, study, words  # noqa: E402
 
 st.title("What does each layer lose?")
 st.write(
@@ -43,6 +43,7 @@ if found:
     if detail:
         with detail:
             layer_error.draw_detail(detail)
+    kernel_speed.section(model, found.document["backend"], scheme, widths)
 
 present.how_to_read(
     "**The map.** A column is one weight matrix, a row is one width. Bright cells lose more (of the signal to noise "

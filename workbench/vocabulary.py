@@ -61,6 +61,12 @@ COLUMNS: dict[str, str] = {
     "standard_error": "standard error over windows, in the unit of the number beside it",
     "delta_loss": "loss minus reference loss, nats",
     "delta_standard_error": "standard error of the paired difference over windows, nats",
+    "operation": "kernel of the lowbit package",
+    "backend": "what the kernel runs on: torch or triton",
+    "seconds": "best time of one run over all the matrices",
+    "weights_per_second": "weights worked through a second",
+    "bytes_per_second": "bytes that must be read and written, over the time",
+    "share_of_copy": "that rate as a share of this machine's own copy rate",
     "kl_mean": "mean divergence of the next-token distribution from the reference, nats",
     "top1_agreement": "share of positions with the same likeliest next token",
 }

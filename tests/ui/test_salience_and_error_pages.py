@@ -51,7 +51,7 @@ def test_layer_error_shows_the_worst_cell_at_first(open_page: Open) -> None:
     app = open_page("layer_error")
     assert not app.exception
     assert titles(app)[0] == "bits"
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 5
     assert any("2 bits" in one.value for one in app.markdown)
     labels = [metric.label for metric in app.metric]
     assert {"Output error", "Signs turned", "Near a boundary", "Stored bits"} <= set(labels)
@@ -94,3 +94,19 @@ def test_an_empty_page_offers_to_compute_and_a_failed_one_says_why(
     (sentence,) = [one.value for one in app.error]
     assert "too short" in sentence
     assert "![x](" not in sentence
+
+
+def test_layer_error_names_the_kernels_and_offers_to_measure_them(open_page: Open, client: FakeClient) -> None:
+    client.hold("kernel_speed")
+    app = open_page("layer_error")
+    assert any("**torch** kernels (the weight is on the CPU)" in one.value for one in app.markdown)
+    app.button(key="run-speed").click().run()
+    assert [spec["bits"] for kind, spec in client.submitted if kind == "kernel_speed"] == [[2, 3, 4, 8]]
+
+
+def test_layer_error_shows_how_fast_the_kernels_are(open_page: Open) -> None:
+    app = open_page("layer_error", widths=["3", "4"])
+    assert not app.exception
+    assert any("are quantized to" in one.value and "a second (read and" in one.value for one in app.markdown)
+    bars = json.loads(app.get("plotly_chart")[-1].proto.spec)["data"]
+    assert [len(bar["y"]) for bar in bars] == [2, 2, 2, 1]

@@ -14,6 +14,7 @@ from workbench.studies.confirm import confirm
 from workbench.studies.context import Context
 from workbench.studies.evaluate import evaluate
 from workbench.studies.inspection import inspection
+from workbench.studies.kernel_speed import kernel_speed
 from workbench.studies.layer_error import layer_error
 from workbench.studies.matrix_detail import matrix_detail
 from workbench.studies.salience import salience
@@ -28,6 +29,7 @@ __all__ = [
     "confirm",
     "evaluate",
     "inspection",
+    "kernel_speed",
     "layer_error",
     "matrix_detail",
     "salience",
@@ -42,6 +44,7 @@ STUDIES = {
     "salience": salience,
     "layer_error": layer_error,
     "matrix_detail": matrix_detail,
+    "kernel_speed": kernel_speed,
     "evaluate": evaluate,
     "sensitivity": sensitivity,
     "tradeoff": tradeoff,

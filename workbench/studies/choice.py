@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import lowbit
 from workbench.allocation.plan import check_against, read_plan, schemes
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
@@ -84,6 +85,13 @@ def quantize_matrix(weight: Tensor, stats: SiteStatistics | None, scheme: Scheme
     return quantizers.get(scheme.quantizer)(
         weight, stats, **widths, group_size=scheme.group_size, symmetric=scheme.symmetric, **scheme.options
     )
+
+
+def backend_of(loaded: LoadedModel) -> dict[str, str]:
+    """Which kernels quantize this model, and why: `name` and `reason`."""
+    first = quantizable_matrices(loaded.model)[0]
+    chosen = lowbit.choose_backend(read_weight(loaded.model, first))
+    return {"name": chosen.name, "reason": chosen.reason}
 
 
 def quantize_model(

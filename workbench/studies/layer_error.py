@@ -17,7 +17,7 @@ from workbench.progress import Progress, Steps, within
 from workbench.registry import quantizers
 from workbench.results import Result
 from workbench.scheme import Scheme
-from workbench.studies.choice import complete_scheme, find_matrices, quantize_matrix
+from workbench.studies.choice import backend_of, complete_scheme, find_matrices, quantize_matrix
 from workbench.studies.context import Context
 from workbench.studies.texts import calibration_windows, describe
 
@@ -84,6 +84,7 @@ def layer_error(
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
         "quantizer": quantizer,
         "symmetric": symmetric,
+        "backend": backend_of(loaded),
         "calibration": describe(windows),
         "cells": [{key: row[key] for key in row if key not in ("block", "role")} for row in rows],
     }

@@ -131,6 +131,12 @@ def matrix_detail(model: str, matrix: str, texts: Texts | None = None, *, scheme
     return "matrix_detail", _spec(model, **_calibration(texts), matrix=matrix, scheme=scheme or _default_scheme())
 
 
+def kernel_speed(model: str = DEMO, *, scheme: Spec | None = None, widths: Sequence[int] = WIDTHS) -> Question:
+    """How fast the low-bit kernels are on this machine, with the grid of `scheme`."""
+    grid = {name: (scheme or _default_scheme())[name] for name in ("group_size", "symmetric")}
+    return "kernel_speed", _spec(model, bits=sorted(widths), **grid)
+
+
 def evaluate(
     model: str = DEMO, texts: Texts | None = None, *, scheme: Spec | None = None, plan: Spec | None = None
 ) -> Question:
