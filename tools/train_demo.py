@@ -170,40 +170,89 @@ def save_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.O
     os.replace(partial, path)
 
 
-def train(rank: int, args: argparse.Namespace) -> None:
-    """One process of the run; rank 0 writes the log, the checkpoints and the result."""
+def make_optimizer(model: torch.nn.Module, args: argparse.Namespace) -> torch.optim.Optimizer:
+    """AdamW that decays matrices and leaves the norms' vectors alone."""
+    decayed = [p for p in model.parameters() if p.ndim == 2]
+    plain = [p for p in model.parameters() if p.ndim != 2]
+    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=args.peak_rate, betas=(0.9, 0.95), fused=True)
+
+
+def resume(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the last checkpoint, if there is one; returns the steps that were done."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def join_processes(rank: int, args: argparse.Namespace) -> None:
     torch.set_num_threads(1 if args.device == "cpu" else 4)
     if args.processes > 1:
         rendezvous = (args.run / "rendezvous").resolve()
         dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=args.processes)
-    tokens = torch.from_numpy(np.load(args.run / "tokens" / "train.npy").astype(np.int64))
-    heldout = torch.from_numpy(np.load(args.run / "tokens" / "heldout.npy").astype(np.int64))
-    model = build_model(args).to(args.device)
-    decayed = [p for p in model.parameters() if p.ndim == 2]
-    plain = [p for p in model.parameters() if p.ndim != 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=args.peak_rate,
-        betas=(0.9, 0.95),
-        fused=True,
+
+
+def time_is_up(started: float, step: int, args: argparse.Namespace) -> bool:
+    """Whether `--minutes` are over; rank 0 decides for all, so that every process leaves at the same step."""
+    if step % 20 != 0 or not math.isfinite(args.minutes):
+        return False
+    late = torch.tensor([float(time.time() - started > args.minutes * 60)])
+    if args.processes > 1:
+        dist.broadcast(late, 0)
+    return bool(late.item())
+
+
+class Log:
+    """Lines of loss and speed, appended to `log.csv` of the run and printed."""
+
+    HEADER = ("step", "tokens", "train_loss", "heldout_loss", "learning_rate", "tokens_per_second")
+
+    def __init__(self, path: Path, step: int, tokens_a_step: int) -> None:
+        self.path, self.step, self.tokens_a_step, self.time = path, step, tokens_a_step, time.time()
+
+    def write(self, step: int, loss: float, heldout: float, rate: float) -> None:
+        speed = (step - self.step) * self.tokens_a_step / (time.time() - self.time)
+        row = [step, step * self.tokens_a_step, f"{loss:.4f}", f"{heldout:.4f}", f"{rate:.6f}", f"{speed:.0f}"]
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerows([self.HEADER, row] if new else [row])
+        print(*row, flush=True)
+        self.step, self.time = step, time.time()
+
+
+def finish(model: LlamaForCausalLM, args: argparse.Namespace) -> None:
+    """Write the result as a Hugging Face model folder."""
+    model.config.use_cache = True
+    model.save_pretrained(args.run / "final")
+    PreTrainedTokenizerFast.from_pretrained(args.run / "tokens" / "tokenizer").save_pretrained(args.run / "final")
+    (args.run / "arguments.json").write_text(json.dumps({k: str(v) for k, v in vars(args).items()}, indent=1))
+    print("finished", args.run / "final", flush=True)
+
+
+def train(rank: int, args: argparse.Namespace) -> None:
+    """One process of the run; rank 0 writes the log, the checkpoints and the result."""
+    join_processes(rank, args)
+    tokens, heldout = (
+        torch.from_numpy(np.load(args.run / "tokens" / f"{name}.npy").astype(np.int64)) for name in ("train", "heldout")
     )
-    checkpoint = args.run / "checkpoint.pt"
-    step = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step = state["step"]
+    model = build_model(args).to(args.device)
+    optimizer, checkpoint = make_optimizer(model, args), args.run / "checkpoint.pt"
+    step = resume(checkpoint, model, optimizer)
+    tokens_a_step = args.batch * args.window
+    log, started, last_save = Log(args.run / "log.csv", step, tokens_a_step), time.time(), time.time()
 
     def loss_of(batch: torch.Tensor) -> torch.Tensor:
         return sequence_loss(model, batch, args)
 
     loss_of_step = loss_of if args.no_compile else torch.compile(loss_of)
-    tokens_a_step = args.batch * args.window
-    started, last_log, last_save, logged_step = time.time(), time.time(), time.time(), step
-    while step * tokens_a_step < args.tokens:
+    stop = False
+    while not stop and step * tokens_a_step < args.tokens:
+        rate = learning_rate(step * tokens_a_step, args)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step * tokens_a_step, args)
+            group["lr"] = rate
         loss = loss_of_step(batch_at(tokens, step, args, rank).to(args.device))
         loss.backward()
         average_gradients(model, args.processes)
@@ -211,44 +260,14 @@ def train(rank: int, args: argparse.Namespace) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        stop = step * tokens_a_step >= args.tokens
-        # rank 0 decides for all when the time is up, so that every process leaves at the same step
-        if step % 20 == 0 and math.isfinite(args.minutes):
-            late = torch.tensor([float(time.time() - started > args.minutes * 60)])
-            if args.processes > 1:
-                dist.broadcast(late, 0)
-            stop = stop or bool(late.item())
+        stop = time_is_up(started, step, args) or step * tokens_a_step >= args.tokens
         if rank == 0 and (step % 1000 == 0 or stop):
-            speed = (step - logged_step) * tokens_a_step / (time.time() - last_log)
-            row = [
-                step,
-                step * tokens_a_step,
-                f"{loss.item():.4f}",
-                f"{heldout_loss(model, heldout, args):.4f}",
-                f"{optimizer.param_groups[0]['lr']:.6f}",
-                f"{speed:.0f}",
-            ]
-            new = not (args.run / "log.csv").exists()
-            with (args.run / "log.csv").open("a", newline="") as file:
-                writer = csv.writer(file)
-                if new:
-                    writer.writerow(
-                        ["step", "tokens", "train_loss", "heldout_loss", "learning_rate", "tokens_per_second"]
-                    )
-                writer.writerow(row)
-            print(*row, flush=True)
-            last_log, logged_step = time.time(), step
+            log.write(step, loss.item(), heldout_loss(model, heldout, args), rate)
         if rank == 0 and (stop or time.time() - last_save > 120):
             save_checkpoint(checkpoint, model, optimizer, step)
             last_save = time.time()
-        if stop:
-            break
     if rank == 0 and step * tokens_a_step >= args.tokens:
-        model.config.use_cache = True
-        model.save_pretrained(args.run / "final")
-        PreTrainedTokenizerFast.from_pretrained(args.run / "tokens" / "tokenizer").save_pretrained(args.run / "final")
-        (args.run / "arguments.json").write_text(json.dumps({k: str(v) for k, v in vars(args).items()}, indent=1))
-        print("finished", args.run / "final", flush=True)
+        finish(model, args)
 
 
 def main() -> None:

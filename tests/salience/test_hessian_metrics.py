@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
-from workbench.linalg import DampingRaised, damped_hessian, spearman, topk_mask
+from workbench.linalg import DampingRaised, damped_hessian, inverse_cholesky, spearman, topk_mask
 from workbench.model.sites import SiteStatistics
 from workbench.registry import salience
+from workbench.salience import hessian
 
 Maker = Callable[[torch.Tensor], SiteStatistics]
 
@@ -94,6 +96,18 @@ def test_raised_damping_is_said_and_the_usual_one_is_silent(statistics_of: Maker
         recwarn.clear()
         salience.get(name)(weight, stats)
         assert not [warning for warning in recwarn if warning.category is DampingRaised]
+
+
+def test_a_site_is_factored_once_for_all_its_matrices(layer_s, monkeypatch: pytest.MonkeyPatch):
+    made = []
+    monkeypatch.setattr(hessian, "inverse_cholesky", lambda *given: made.append(given) or inverse_cholesky(*given))
+    site = replace(layer_s.statistics, gram=layer_s.statistics.gram.clone())
+    for name in ("obs", "hinv2", "chol2"):
+        salience.get(name)(layer_s.weight[:8], site, damping=0.02)
+    assert len(made) == 1
+    again = salience.get("obs")(layer_s.weight, site, damping=0.03).double()
+    assert len(made) == 2
+    torch.testing.assert_close(again, scores_of(layer_s, "obs", damping=0.03), rtol=0, atol=0)
 
 
 def test_strong_damping_makes_obs_forget_the_activations(layer_s):
