@@ -6,14 +6,16 @@ WORKBENCH_KERNELS and then to where the tensors lie (see `dispatch.choose_backen
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
-from lowbit import contract, ops, torch_backend
-from lowbit.contract import ErrorSums, Grid, PackedWeight
+from lowbit import contract, ops, torch_backend, torch_requantize
+from lowbit.contract import ErrorSums, Grid, LowbitError, PackedWeight
 from lowbit.dispatch import choose_backend
 from lowbit.parts import BinaryWeight, MixedWeight, Weight
 
@@ -66,7 +68,8 @@ def group_grid(
     """
     w = contract.check_weight(w)
     contract.check_grid_options(bits, group_size)
-    return torch_backend.group_grid(w, bits, group_size, symmetric, *ops._given(contract.check_clip(clip, w, group_size)))
+    clip = contract.check_clip(clip, w, group_size)
+    return torch_backend.group_grid(w, bits, group_size, symmetric, clip)
 
 
 def dequantize(
@@ -115,6 +118,7 @@ def errors(
     h: Float[Tensor, " in"] | None = None,
     clip: Float32[Tensor, "out group"] | None = None,
     backend: str | None = None,
+    compiled: bool = False,
 ) -> ErrorSums:
     """What `quantize` would cost, group by group, without packing anything.
 
@@ -127,13 +131,16 @@ def errors(
             then the diagonal estimate of the squared output error.
         clip: as for `quantize`.
         backend: see the module.
+        compiled: the torch backend through `torch.compile`, with the same codes; the first call takes seconds.
 
     Raises:
-        LowbitError: as `quantize`; h of another length, negative or not finite.
+        LowbitError: as `quantize`; h of another length, negative or not finite; nothing can be compiled here.
     """
     w = contract.check_weight(w)
     contract.check_grid_options(bits, group_size)
     h, clip = contract.check_column_weights(h, w), contract.check_clip(clip, w, group_size)
+    if compiled:
+        return _compiled(backend).errors(w, bits, group_size, symmetric, h, clip)
     squared, weighted = ops.errors(w, bits, group_size, symmetric, h, clip, _name(w, backend))
     return ErrorSums(squared, None if h is None else weighted)
 
@@ -146,6 +153,7 @@ def error_table(
     symmetric: bool = False,
     h: Float[Tensor, " in"] | None = None,
     backend: str | None = None,
+    compiled: bool = False,
 ) -> Float64[Tensor, "out width size"]:
     """Squared rounding error of each row at every width and group size, so that a slider only reads a table.
 
@@ -157,7 +165,43 @@ def error_table(
     w = contract.check_weight(w)
     contract.check_table_options(widths, group_sizes)
     held = contract.check_column_weights(h, w)
+    if compiled:
+        return _compiled(backend).error_table(w, widths, group_sizes, symmetric, held)
     return ops.error_table(w, list(widths), list(group_sizes), symmetric, held, _name(w, backend))
+
+
+def requantize(
+    w: Float[Tensor, "out in"],
+    *,
+    bits: int,
+    group_size: int,
+    symmetric: bool = False,
+    h: Float[Tensor, " in"] | None = None,
+    clip: Float32[Tensor, "out group"] | None = None,
+    out: Float[Tensor, "out in"] | None = None,
+    compiled: bool = False,
+) -> tuple[Float[Tensor, "out in"], ErrorSums]:
+    """The values of `dequantize(quantize(w))` and the sums of `errors` from one pass, with nothing stored; by torch.
+
+    Arguments as for `errors`; `out` as for `dequantize`, float32 when not given, and not the weight itself.
+
+    Raises:
+        LowbitError: as `errors` and `dequantize`.
+    """
+    w = contract.check_weight(w)
+    contract.check_grid_options(bits, group_size)
+    h, clip = contract.check_column_weights(h, w), contract.check_clip(clip, w, group_size)
+    dtype = torch.float32 if out is None else out.dtype
+    buffer = contract.output_buffer((w.shape[0], w.shape[1]), w.device, dtype, out)
+    run = _compiled(None).requantize if compiled else torch_requantize.requantize
+    return buffer, run(w, bits, group_size, symmetric, h, buffer.detach(), clip)
+
+
+def _compiled(backend: str | None) -> ModuleType:
+    """The compiled torch backend; imported when it is asked for."""
+    if backend not in (None, "torch"):
+        raise LowbitError(f"backend has value {backend!r}, but only torch can be compiled; choose torch")
+    return importlib.import_module("lowbit.torch_compiled")
 
 
 def device_of(weight: Weight) -> torch.device:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from lowbit.contract import LowbitError

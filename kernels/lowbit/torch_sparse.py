@@ -6,6 +6,9 @@ number of rows of x.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -17,20 +20,29 @@ from lowbit.torch_backend import CHUNK
 def add_sparse(y: Float[Tensor, "rows out"], x: Float[Tensor, "rows in"], sparse: SparseWeight) -> Tensor:
     """Add x times the sparse weight's transpose to y, in place; sums are float32 and rounded once to y's dtype.
 
-    Rows of x are taken some at a time, so that their products with the entries stay small. Every output is summed by
-    itself in the order of its entries: equal calls give equal bits on any device.
+    Rows of the weight are taken some at a time, so that the products of their entries stay in the cache. Every output
+    is summed by itself in the order of its entries: equal calls give equal bits on any device.
     """
-    entries = sparse.values.numel()
-    if not entries:
-        return y
-    columns, values = sparse.columns.long(), sparse.values.float().unsqueeze(1)
-    step = max(1, CHUNK.get(y.device.type, CHUNK["cuda"]) // entries)
-    for start in range(0, x.shape[0], step):
-        rows = slice(start, start + step)
-        products = x[rows].t().index_select(0, columns).float().mul_(values)
-        sums = torch.segment_reduce(products, "sum", offsets=sparse.row_start.long(), axis=0, initial=0.0)
-        y[rows] = sums.t().add_(y[rows]).to(y.dtype)
+    by_column = x.t().to(torch.float32).contiguous()
+    for rows, entries in _some_rows(sparse, x.shape[0]):
+        products = by_column.index_select(0, sparse.columns[entries].long())
+        products.mul_(sparse.values[entries].float().unsqueeze(1))
+        offsets = sparse.row_start[rows.start : rows.stop + 1].long() - entries.start
+        sums = torch.segment_reduce(products, "sum", offsets=offsets, axis=0, initial=0.0)
+        y[:, rows] = sums.t().add_(y[:, rows]).to(y.dtype)
     return y
+
+
+def _some_rows(sparse: SparseWeight, inputs: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of the weight and their entries, a few at a time; where there are no entries, nothing."""
+    total, out = sparse.values.numel(), sparse.shape[0]
+    chunk = CHUNK.get(sparse.values.device.type, CHUNK["cuda"])
+    step = max(1, chunk * out // max(1, total * inputs))
+    edges = [*range(0, out, step), out]
+    bounds = sparse.row_start[torch.tensor(edges, device=sparse.row_start.device)].tolist()
+    for rows, entries in zip(pairwise(edges), pairwise(bounds), strict=True):
+        if entries[0] < entries[1]:
+            yield slice(*rows), slice(*entries)
 
 
 def merge_sparse(dense: Float[Tensor, "out in"], sparse: SparseWeight) -> Tensor:

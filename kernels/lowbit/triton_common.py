@@ -2,7 +2,8 @@
 
 Bit for bit the same as `torch_backend` under three conditions that every launch keeps: divisions by `div_rn`, no fused
 product and sum (`enable_fp_fusion=False`), and rounding by adding and taking away 1.5 * 2**23, which leaves the nearest
-integer (half to even) of any number below 2**22 in size; weights divided by their scale stay below 400.
+integer (half to even) of any number below 2**22 in size; weights divided by the scale of their whole range stay below
+400, and those that a clipped range leaves far outside end at the last level, however they are rounded.
 
 Weights are widened to float32 as they are loaded: the interpreter computes wrongly in bfloat16.
 """
@@ -17,13 +18,13 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from lowbit import pack
-from lowbit.contract import LowbitError
+from lowbit import pack, torch_backend
+from lowbit.configs import capability_of, launch_shape, tile_columns
+from lowbit.contract import SCALE_MAXIMUM, LowbitError
+from lowbit.torch_backend import Clip
 
 ROUNDER = tl.constexpr(12582912.0)
 SCALE_FLOOR = tl.constexpr(2.0**-24)
-TILE_ELEMENTS = 2048
-"""Weights of one program while groups are shorter: 16 rows of 128 columns."""
 LONGEST_GROUP = 2**16
 """Columns that one program can hold in registers."""
 
@@ -47,6 +48,16 @@ def rint(x):
 def group_range(values):
     """Smallest and largest value of each row of a tile, zero counted in (padding is zero and changes neither)."""
     return tl.minimum(tl.min(values, 1), 0.0), tl.maximum(tl.max(values, 1), 0.0)
+
+
+@triton.jit
+def clipped_range(values, clip_ptr, rows, cell, N, CLIPPED: tl.constexpr):
+    """The range of each row of a tile, times the row's own share where there is one."""
+    lo, hi = group_range(values)
+    if CLIPPED:
+        share = tl.load(clip_ptr + cell, mask=rows < N, other=1.0)
+        lo, hi = lo * share, hi * share
+    return lo, hi
 
 
 @triton.jit
@@ -105,20 +116,43 @@ def pack_tile(codes, BLOCK_ROWS: tl.constexpr, TILE: tl.constexpr, WIDTH: tl.con
     return tl.sum(planar << (tl.arange(0, SLOTS) * WIDTH)[None, :, None], axis=1)
 
 
-def launch(kernel: Any, matrix: Float[Tensor, "out in"], group_size: int, *arguments: Any, **options: Any) -> None:
-    """Run `kernel(matrix, rows, columns, *arguments)` over the groups of `matrix`."""
+def launch(
+    kernel: Any,
+    matrix: Float[Tensor, "out in"],
+    group_size: int,
+    *arguments: Any,
+    op: str = "quantize",
+    **options: Any,
+) -> None:
+    """Run `kernel(matrix, rows, columns, *arguments)` over the groups of `matrix`, shaped as `configs` says."""
     rows, columns = matrix.shape
     length = pack.runs(columns, group_size)[0].stride
-    tile = max(8, triton.next_power_of_2(length))
-    if tile > LONGEST_GROUP:
+    if tile_columns(length) > LONGEST_GROUP:
         raise LowbitError(
             f"a group of {length} columns is longer than the {LONGEST_GROUP} of the triton kernels; choose torch"
         )
-    block_rows = max(1, TILE_ELEMENTS // tile)
-    programs = triton.cdiv(rows, block_rows) * pack.group_count(columns, group_size)
+    bits = options.get("BITS") or max(options.get("WIDTHS", (1,)))
+    capability = capability_of(matrix.device)
+    shape = launch_shape(op, bits=bits, rows=rows, columns=columns, group=length, capability=capability)
+    tile = shape.block_columns
+    programs = triton.cdiv(rows, shape.block_rows) * pack.group_count(columns, group_size)
     with torch.cuda.device_of(matrix):
         kernel[(programs,)](
             matrix, rows, columns, *arguments, **options,
-            G=length, TILE=tile, BLOCK_ROWS=block_rows, WHOLE=tile == length and columns % length == 0,
-            num_warps=min(32, max(4, tile * block_rows // 512)), enable_fp_fusion=False,
+            G=length, TILE=tile, BLOCK_ROWS=shape.block_rows, WHOLE=tile == length and columns % length == 0,
+            num_warps=shape.num_warps, enable_fp_fusion=False,
         )  # fmt: skip
+
+
+def refuse_values(
+    w: Float[Tensor, "out in"], widths: tuple[int, ...], group_size: int, symmetric: bool, clip: Clip = None
+) -> None:
+    """Before the launch: NaN, infinity and scales beyond fp16 are refused with the torch backend's own sentence.
+
+    One pass over the weight rules them out for any ordinary one; `reach` is NaN when a weight is.
+    """
+    lo, hi = torch.aminmax(w)
+    reach = torch.maximum(-lo, hi).item()
+    if not 2 * reach <= SCALE_MAXIMUM * (2 ** min(widths) - 1):
+        for bits in widths:
+            torch_backend.group_grid(w, bits, group_size, symmetric, clip)

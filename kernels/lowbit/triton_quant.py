@@ -20,15 +20,17 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from lowbit import pack, torch_backend
-from lowbit.contract import SCALE_MAXIMUM, ErrorSums, PackedWeight
+from lowbit.contract import ErrorSums, PackedWeight
+from lowbit.torch_backend import Clip
 from lowbit.triton_common import (
+    clipped_range,
     encode,
-    group_range,
     launch,
     load_columns,
     make_grid,
     pack_tile,
     place,
+    refuse_values,
     squared_errors,
     store_plane,
 )
@@ -55,17 +57,17 @@ def _pack_columns(
 
 @triton.jit
 def _quantize_kernel(
-    w_ptr, N, K, scale_ptr, zero_ptr, low_ptr, high_ptr, low_bytes, high_bytes,
-    BITS: tl.constexpr, SYMMETRIC: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr, BLOCK_ROWS: tl.constexpr,
-    WHOLE: tl.constexpr,
+    w_ptr, N, K, clip_ptr, scale_ptr, zero_ptr, low_ptr, high_ptr, low_bytes, high_bytes,
+    BITS: tl.constexpr, SYMMETRIC: tl.constexpr, CLIPPED: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Grid and packed codes of one group of some rows."""
     rows, group, groups = place(N, K, G, BLOCK_ROWS)
     length = tl.minimum(G, K - group * G)
     values = load_columns(w_ptr, rows, tl.arange(0, TILE), group * G, length, N, K, WHOLE)
-    lo, hi = group_range(values)
-    scale, inv, zero = make_grid(lo, hi, BITS, SYMMETRIC)
     cell = rows.to(tl.int64) * groups + group
+    lo, hi = clipped_range(values, clip_ptr, rows, cell, N, CLIPPED)
+    scale, inv, zero = make_grid(lo, hi, BITS, SYMMETRIC)
     tl.store(scale_ptr + cell, scale.to(tl.float16), mask=rows < N)
     if not SYMMETRIC:
         tl.store(zero_ptr + cell, zero.to(tl.int16), mask=rows < N)
@@ -128,16 +130,16 @@ def _dequantize_kernel(
 
 @triton.jit
 def _errors_kernel(
-    w_ptr, N, K, h_ptr, squared_ptr, weighted_ptr,
-    WIDTHS: tl.constexpr, SYMMETRIC: tl.constexpr, WEIGHTED: tl.constexpr, G: tl.constexpr, TILE: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, WHOLE: tl.constexpr,
+    w_ptr, N, K, h_ptr, clip_ptr, squared_ptr, weighted_ptr,
+    WIDTHS: tl.constexpr, SYMMETRIC: tl.constexpr, WEIGHTED: tl.constexpr, CLIPPED: tl.constexpr, G: tl.constexpr,
+    TILE: tl.constexpr, BLOCK_ROWS: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Error sums of one group of some rows at every width: the weight is read once for all of them."""
     rows, group, groups = place(N, K, G, BLOCK_ROWS)
     length = tl.minimum(G, K - group * G)
     columns = tl.arange(0, TILE)
     values = load_columns(w_ptr, rows, columns, group * G, length, N, K, WHOLE)
-    lo, hi = group_range(values)
+    lo, hi = clipped_range(values, clip_ptr, rows, rows.to(tl.int64) * groups + group, N, CLIPPED)
     if WEIGHTED:
         h = tl.load(h_ptr + group * G + columns, mask=columns < length, other=0.0)
     for index in tl.static_range(len(WIDTHS)):
@@ -149,28 +151,36 @@ def _errors_kernel(
             tl.store(weighted_ptr + cell, tl.sum(square * h[None, :], 1), mask=rows < N)
 
 
-def quantize(w: Float[Tensor, "out in"], bits: int, group_size: int, symmetric: bool) -> PackedWeight:
+def quantize(
+    w: Float[Tensor, "out in"], bits: int, group_size: int, symmetric: bool, clip: Clip = None
+) -> PackedWeight:
     """See `torch_backend.quantize`."""
-    _refuse_values(w, (bits,), group_size, symmetric)
+    refuse_values(w, (bits,), group_size, symmetric, clip)
     rows, columns = w.shape
     grid = torch_backend.empty_grid(w, group_size, symmetric)
     planes = pack.empty_planes(rows, columns, bits, group_size, w.device)
     packed = PackedWeight(planes, grid.scale, grid.zero, (rows, columns), bits, group_size, symmetric)
-    launch(_quantize_kernel, w, group_size, *_stored(packed), BITS=bits, SYMMETRIC=symmetric)
+    options = {"BITS": bits, "SYMMETRIC": symmetric, "CLIPPED": clip is not None}
+    launch(_quantize_kernel, w, group_size, w if clip is None else clip, *_stored(packed), **options)
     return packed
 
 
 def dequantize(packed: PackedWeight, out: Float[Tensor, "out in"]) -> None:
     """See `torch_backend.dequantize`."""
     options = {"BITS": packed.bits, "SYMMETRIC": packed.symmetric}
-    launch(_dequantize_kernel, out, packed.group_size, *_stored(packed), **options)
+    launch(_dequantize_kernel, out, packed.group_size, *_stored(packed), op="dequantize", **options)
 
 
 def errors(
-    w: Float[Tensor, "out in"], bits: int, group_size: int, symmetric: bool, h: Float32[Tensor, " in"] | None
+    w: Float[Tensor, "out in"],
+    bits: int,
+    group_size: int,
+    symmetric: bool,
+    h: Float32[Tensor, " in"] | None,
+    clip: Clip = None,
 ) -> ErrorSums:
     """See `torch_backend.errors`."""
-    squared, weighted = _error_sums(w, (bits,), group_size, symmetric, h)
+    squared, weighted = _error_sums(w, (bits,), group_size, symmetric, h, clip)
     return ErrorSums(squared[0], None if weighted is None else weighted[0])
 
 
@@ -195,15 +205,17 @@ def _error_sums(
     group_size: int,
     symmetric: bool,
     h: Float32[Tensor, " in"] | None,
+    clip: Clip = None,
 ) -> tuple[Float32[Tensor, "width out group"], Float32[Tensor, "width out group"] | None]:
     """Sums for every width. Each program writes cells of its own, so results do not depend on the order of programs."""
-    _refuse_values(w, widths, group_size, symmetric)
+    refuse_values(w, widths, group_size, symmetric, clip)
     shape = (len(widths), w.shape[0], pack.group_count(w.shape[1], group_size))
     squared = torch.empty(shape, dtype=torch.float32, device=w.device)
     weighted = None if h is None else torch.empty_like(squared)
-    arguments = (w if h is None else h, squared, squared if weighted is None else weighted)
-    options = {"WIDTHS": widths, "SYMMETRIC": symmetric, "WEIGHTED": h is not None}
-    launch(_errors_kernel, w, group_size, *arguments, **options)
+    read = (w if h is None else h, w if clip is None else clip)
+    arguments = (*read, squared, squared if weighted is None else weighted)
+    options = {"WIDTHS": widths, "SYMMETRIC": symmetric, "WEIGHTED": h is not None, "CLIPPED": clip is not None}
+    launch(_errors_kernel, w, group_size, *arguments, op="errors", **options)
     return squared, weighted
 
 
@@ -212,15 +224,3 @@ def _stored(packed: PackedWeight) -> tuple[Tensor | int, ...]:
     low, high = packed.planes[0], packed.planes[-1]
     zero = packed.scale if packed.zero is None else packed.zero
     return packed.scale, zero, low, high, low.shape[1], high.shape[1]
-
-
-def _refuse_values(w: Float[Tensor, "out in"], widths: tuple[int, ...], group_size: int, symmetric: bool) -> None:
-    """Before the launch: NaN, infinity and scales beyond fp16 are refused with the torch backend's own sentence.
-
-    One pass over the weight rules them out for any ordinary one; `reach` is NaN when a weight is.
-    """
-    lo, hi = torch.aminmax(w)
-    reach = torch.maximum(-lo, hi).item()
-    if not 2 * reach <= SCALE_MAXIMUM * (2 ** min(widths) - 1):
-        for bits in widths:
-            torch_backend.group_grid(w, bits, group_size, symmetric)

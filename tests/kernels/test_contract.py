@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import lowbit
@@ -34,6 +36,26 @@ VECTORS = {
     "symmetric clamps above": ([-3.5, 3.5, 1, 0], 3, True, 1.0, 4, [0, 7, 5, 4]),
     "eight bits": ([-128, 127, 0.5, 1.5], 8, False, 1.0, 128, [0, 255, 128, 130]),
 }
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 300),
+    st.sampled_from(lowbit.WIDTHS),
+    st.sampled_from((-1, 32, 64, 128)),
+    st.booleans(),
+)
+def test_stored_bits_are_the_bytes_of_all_that_is_held(
+    rows: int, columns: int, bits: int, group_size: int, symmetric: bool
+) -> None:
+    w = torch.randn(rows, columns, generator=torch.Generator().manual_seed(columns))
+    packed = lowbit.quantize(w, bits=bits, group_size=group_size, symmetric=symmetric)
+    length = columns if group_size == -1 else group_size
+    groups = [min(length, columns - start) for start in range(0, columns, length)]
+    planes = sum(-(-size * width // 8) for size in groups for width in ((2, 1) if bits == 3 else (bits,)))
+    assert packed.nbytes == rows * (planes + len(groups) * (2 if symmetric else 4))
+    assert packed.stored_bits == 8 * packed.nbytes / w.numel()
 
 
 @pytest.mark.parametrize("name", VECTORS)
