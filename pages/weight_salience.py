@@ -6,7 +6,21 @@ guard()
 
 import streamlit as st  # noqa: E402
 
-from workbench.ui import choices, defaults, present, salience, study, words  # noqa: E402
+from workbench.ui import (  # noqa: E402
+    agreement,
+    choices,
+    defaults,
+    metric_choice,
+    metric_pair,
+    present,
+    prompt_salience,
+    salience,
+    salience_export,
+    salience_help,
+    salience_scope,
+    study,
+    words,
+)
 
 st.title("Which weights matter?")
 st.write(
@@ -18,49 +32,75 @@ st.write(
 model, texts = choices.model(), choices.texts(measure=False)
 left, right = st.columns(2, gap="large")
 with left:
-    metric, options = choices.method(
-        "salience", "metric", default=defaults.METRIC, label="Metric", accepts=choices.of_full_weights
-    )
+    metric, options = choices.method("salience", "metric", default=defaults.METRIC, label="Metric")
 with right:
-    second = salience.second_choice(metric)
+    second = metric_choice.second_choice(metric)
+beside = metric_choice.beside(metric, second)
 
 st.subheader("All matrices")
-measure, logarithmic = salience.map_choice()
+scope, measure, logarithmic = salience.map_choice(metric)
+asked = defaults.salience(model, texts, metric=metric, options=options, **beside.of(metric))
 found = study.study(
-    *defaults.salience(model, texts, metric=metric, options=options),
+    *asked,
     label="the salience of every matrix",
     slot="weights",
     estimate="some seconds for a small model",
 )
 if found:
-    frame, shown_metric = found.tables["matrices"], found.document["metric"]
+    shown_metric, scores = found.document["metric"], salience_scope.scoped(found, scope)
+    measure = "mean" if scores.scope == "matrix" else measure
     with found:
+        salience.draw_notes(found.document)
         above = st.container()
-        matrix = salience.matrix_choice(frame, measure)
+        matrix = salience.matrix_choice(scores.matrices, measure)
         with above:
-            salience.draw_map(frame, shown_metric, measure, logarithmic, matrix)
-        salience.draw_matrix(found, matrix, shown_metric)
-    if second != salience.NOTHING:
+            salience.draw_map(scores, measure, logarithmic, matrix)
+        salience.draw_matrix(found, scores, matrix, logarithmic)
+    if second != metric_choice.NOTHING:
         st.subheader("Two metrics, the same weights?")
         other = study.study(
-            *defaults.salience(model, texts, metric=second), label="the second metric", slot="second", auto=True
+            *defaults.salience(model, texts, metric=second, **beside.of(second)),
+            label="the second metric",
+            slot="second",
+            auto=True,
         )
         if other:
             with other:
                 names = (shown_metric, other.document["metric"])
-                salience.draw_comparison(found, other, names, measure, matrix)
+                metric_pair.draw_comparison(found, other, names, measure, matrix)
 
-present.how_to_read(
-    "**The map.** Each cell is one weight matrix: a row a role, a column a block of layers, from the input on the "
-    "left to the output on the right. Bright cells score higher. Click a cell, or choose a matrix by name, to see "
-    "inside it.\n\n"
-    "**Unevenness.** A Gini coefficient of 0 means that all weights of a matrix matter alike, 1 that a single one "
-    "has it all. The curve of a matrix that bends far above the dashed line can lose most of its weights' precision "
-    "at little cost, if the few that matter are kept.\n\n"
-    "**Channels.** The score of an input channel is the sum over the weights that read it; of a matrix with more "
-    "than 512 inputs, means over neighbours are shown. Scores of different metrics have different units: compare "
-    "their order, not their size."
+st.subheader("Where metrics agree")
+st.write("Every metric that scores single weights, against every other: which of them say the same?")
+agreed = study.study(
+    *defaults.agreement(model, texts, scheme=beside.scheme),
+    label="how far all metrics agree",
+    slot="agreement",
+    estimate="half a minute for a small model",
 )
+if agreed:
+    with agreed:
+        agreement.draw(agreed, st.session_state.get("matrix"))
+
+st.subheader("Is a prompt covered by the calibration text?")
+st.write(
+    "Which weights matter depends on what the model reads. If those that matter for a prompt do not matter on the "
+    "calibration text, what is kept for that text's sake helps the prompt little."
+)
+prompt = choices.prompt()
+covered = study.study(
+    *defaults.prompt_coverage(model, prompt, texts),
+    label="the salience of the prompt",
+    slot="coverage",
+    estimate="some seconds for a small model",
+)
+if covered:
+    with covered:
+        prompt_salience.draw(covered, st.session_state.get("matrix"))
+
+st.subheader("Take the scores with you")
+salience_export.draw(asked)
+
+present.how_to_read(salience_help.HOW_TO_READ)
 about = choices.described("salience", metric)
 present.provenance(
     {
@@ -69,6 +109,7 @@ present.provenance(
         "options": options,
         "calibration": words.value_words("calibration", texts.calibration) if about["needs"] else None,
         "tokens": texts.tokens if about["needs"] else None,
+        **{name: words.value_words(name, value) for name, value in beside.of(metric).items() if value},
         "paper": about["reference"],
         "note": about["note"],
     }

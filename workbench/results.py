@@ -23,10 +23,17 @@ class Result:
     Attributes:
         document: the JSON that the command line prints (keys of the CLI contract), every number finite or null.
         tables: tidy tables by name, columns from `workbench.vocabulary`.
+        files: safetensors files to be handed over, by name: their bytes, or where they lie once they are saved.
     """
 
     document: dict[str, Any]
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    files: dict[str, bytes | Path] = field(default_factory=dict)
+
+    def file(self, name: str) -> bytes:
+        """The content of one of the files."""
+        held = self.files[name]
+        return held.read_bytes() if isinstance(held, Path) else held
 
 
 def finite(value: Any) -> Any:
@@ -55,6 +62,8 @@ def save(result: Result, folder: Path) -> None:
         (partial / "result.json").write_text(dumps({"format": FORMAT, "document": result.document}), encoding="utf-8")
         for name, table in result.tables.items():
             table.to_parquet(partial / f"{name}.parquet", index=False)
+        for name in result.files:
+            (partial / name).write_bytes(result.file(name))
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(partial, folder)
@@ -72,4 +81,4 @@ def load(folder: Path) -> Result | None:
         tables = {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
     except (OSError, ValueError):
         return None
-    return Result(held["document"], tables)
+    return Result(held["document"], tables, {path.name: path for path in sorted(folder.glob("*.safetensors"))})

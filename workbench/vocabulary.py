@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-STUDY_VERSION = 1
+STUDY_VERSION = 2
 """Part of every result's key: raised when a study returns other numbers or columns for the same question."""
 
 COLUMNS: dict[str, str] = {
@@ -18,7 +18,7 @@ COLUMNS: dict[str, str] = {
     "channel": "index of a channel: an input, or an output where the table says so",
     "position": "index of a token in its prompt",
     "token": "text of a token",
-    "window": "index of an evaluation window",
+    "window": "index of a window of the text",
     "method": "attribution method",
     "metric": "salience metric",
     "label": "name of a choice, for people",
@@ -45,11 +45,19 @@ COLUMNS: dict[str, str] = {
     "top1pct_share": "share of the total score in the largest hundredth of the weights",
     "weight_share": "share of the weights, largest score first",
     "salience_share": "share of the total score that those weights hold",
+    "scope": "what scores are summed to: group of inputs, channel or matrix",
+    "output": "first of a run of outputs",
+    "input": "first of a run of inputs",
     "low": "lower edge of a bin",
     "high": "upper edge of a bin",
     "count": "how many fall into the bin or onto the level",
     "original": "weights in the bin before quantization",
     "quantized": "weights in the bin after quantization",
+    # windows of the calibration text
+    "text": "beginning of the text that a row is about",
+    "el2n": "mean over tokens of the distance between predicted probabilities and the token that came, 0 to 1.414",
+    "grand": "norm of the gradient of the window's mean loss over all matrices, nats",
+    "fisher_share": "share of the window in the sum of squared gradients, the trace of the Fisher matrix",
     # what it costs
     "weight_error": "relative Frobenius error of the weights",
     "output_error": "relative error of the outputs on the calibration text",
@@ -61,6 +69,33 @@ COLUMNS: dict[str, str] = {
     "standard_error": "standard error over windows, in the unit of the number beside it",
     "delta_loss": "loss minus reference loss, nats",
     "delta_standard_error": "standard error of the paired difference over windows, nats",
+    # predictions held against measurements
+    "predicted": "change of the loss that a metric predicts, nats; a relative error for output_error",
+    "measured_isolated": "rise of the loss with this matrix alone quantized, calibration text, nats",
+    "measured_isolated_heldout": "the same on the evaluation text, nats",
+    "path_share": "the matrix's part of the joint path integral, nats",
+    "measured": "rise of the loss with all matrices quantized, calibration text, nats",
+    "measured_error": "its paired standard error, nats",
+    "sum_isolated": "the rises of single matrices added up, nats",
+    "measured_heldout": "rise with all matrices quantized, evaluation text, nats",
+    "sum_isolated_heldout": "the rises of single matrices added up, evaluation text, nats",
+    "share": "part of the weights that is kept at full precision",
+    "added_bits": "stored bits a weight that the kept ones add, 48 each",
+    "rise": "rise of the loss that is left, calibration text, nats",
+    "rise_error": "its paired standard error, nats",
+    "rise_heldout": "rise of the loss that is left, evaluation text, nats",
+    "rise_heldout_error": "its paired standard error, nats",
+    "other": "the metric that it is compared with",
+    "spearman": "Spearman's rank correlation, -1 to 1",
+    "overlap": "part of the top weights that both have in common",
+    # a prompt held against the calibration text
+    "weight_overlap": "part of the top weights, where overlap is of the top channels",
+    "passage_spearman": "the rank correlation of passages of the calibration text, their mean",
+    "passage_overlap": "overlap of channels of such passages, their mean",
+    "passage_weight_overlap": "overlap of weights of such passages, their mean",
+    "prompt_score": "share of the matrix's salience on the prompt, mean of a run of channels",
+    "calibration_score": "the same on the calibration text",
+    # speed
     "operation": "kernel of the lowbit package",
     "backend": "what the kernel runs on: torch or triton",
     "seconds": "best time of one run over all the matrices",

@@ -34,7 +34,10 @@ def test_inspection_counts_every_parameter_once(tiny_llama, finish) -> None:
 @pytest.mark.parametrize("metric", salience.names())
 def test_every_metric_gives_a_whole_result(metric: str, tiny_llama, texts, finish, tmp_path) -> None:
     file = tmp_path / "scores.safetensors"
-    steps = studies.salience(tiny_llama, metric=metric, calibration=texts["calibration"], tensors=file, **SIZES)
+    second = {"text2": texts["text"]} if salience.get(metric).traits.get("second_text") else {}
+    steps = studies.salience(
+        tiny_llama, metric=metric, calibration=texts["calibration"], tensors=file, **second, **SIZES
+    )
     result = finish(steps)
     names = [matrix.name for matrix in quantizable_matrices(tiny_llama.model)]
     assert [row["name"] for row in result.document["matrices"]] == names
@@ -44,6 +47,7 @@ def test_every_metric_gives_a_whole_result(metric: str, tiny_llama, texts, finis
     row, held = result.document["matrices"][0], scores[names[0]].float()
     assert row["mean"] == pytest.approx(held.double().mean().item(), rel=1e-5)
     assert row["max"] == pytest.approx(held.max().item(), rel=1e-6)
+    held = held.abs().reshape(1) if held.ndim == 0 else held.abs()  # how unequal, whatever the sign
     assert row["gini"] == pytest.approx(gini(held), rel=1e-6)
     channels = held.sum(0) if held.ndim == 2 else held
     assert row["channels"]["top"][0]["index"] == int(channels.argmax())

@@ -1,5 +1,6 @@
 """Weight salience and Layer error: maps of all matrices, one in detail, the states in between."""
 
+import inspect
 import json
 from collections.abc import Callable
 
@@ -8,6 +9,9 @@ import pytest
 from fake_client import FakeClient
 from streamlit.testing.v1 import AppTest
 
+from workbench import studies
+from workbench.ui import defaults, links, words
+from workbench.ui.agreement import side_by_side, summary
 from workbench.ui.layer_error import wide_table
 from workbench.ui.salience import share_held, share_needed
 
@@ -23,7 +27,8 @@ def titles(app: AppTest) -> list[str]:
 def test_salience_shows_map_coverage_histogram_and_channels(open_page: Open) -> None:
     app = open_page("weight_salience", matrix=UP)
     assert not app.exception
-    assert titles(app) == ["", "share of the salience", "weights", "wanda, sum of the channel"]
+    drawn = ["", "share of the salience", "weights", "wanda, sum of the channel", "output"]
+    assert titles(app)[:5] == drawn
     assert any("up\\_proj" in one.value and "of block 1" in one.value for one in app.markdown)
     assert any("The top 1 % of its weights hold" in one.value for one in app.markdown)
 
@@ -32,7 +37,7 @@ def test_salience_compares_two_metrics(open_page: Open) -> None:
     app = open_page("weight_salience", second="magnitude", level="channels of the chosen matrix")
     assert not app.exception
     assert any("Rank agreement" in one.value for one in app.markdown)
-    assert titles(app)[-1] == "magnitude, sum of the channel"
+    assert titles(app)[5] == "magnitude, sum of the channel"
 
 
 def test_a_metric_of_channels_counts_channels(open_page: Open) -> None:
@@ -110,3 +115,128 @@ def test_layer_error_shows_how_fast_the_kernels_are(open_page: Open) -> None:
     assert any("are quantized to" in one.value and "a second (read and" in one.value for one in app.markdown)
     bars = json.loads(app.get("plotly_chart")[-1].proto.spec)["data"]
     assert [len(bar["y"]) for bar in bars] == [2, 2, 2, 1]
+
+
+def test_scores_are_summed_to_what_is_asked(open_page: Open) -> None:
+    app = open_page("weight_salience", scope="group of inputs", matrix=UP)
+    assert not app.exception
+    assert titles(app)[:3] == ["", "share of the salience", "groups"]
+    app = open_page("weight_salience", scope="matrix", matrix=UP)
+    assert not app.exception
+    assert any("of the salience of all matrices" in one.value for one in app.markdown)
+    assert titles(app)[2] == "matrices"
+
+
+def test_the_inside_of_a_matrix_is_drawn(open_page: Open) -> None:
+    app = open_page("weight_salience", matrix=UP)
+    inside = next(json.loads(one.proto.spec) for one in app.get("plotly_chart") if "output" in one.proto.spec)
+    assert len(inside["data"][0]["y"]) == 96
+    assert len(inside["data"][0]["x"]) == 64
+
+
+def test_a_share_can_be_chosen(open_page: Open) -> None:
+    app = open_page("weight_salience", matrix=UP, top="100")
+    assert app.slider(key="top").value == 10  # out of its bounds
+    app.slider(key="top").set_value(25.0).run()
+    assert any("The top **25 %** hold **" in one.value for one in app.markdown)
+
+
+def test_a_metric_that_compares_shows_the_quantizer(open_page: Open, client: FakeClient) -> None:
+    app = open_page("weight_salience")
+    assert "quantizer" not in [one.key for one in app.selectbox]
+    client.hold("salience")
+    app = open_page("weight_salience", metric="pqi", second="snip")
+    assert not app.exception
+    app.button(key="run-weights").click().run()
+    spec = next(spec for kind, spec in client.submitted if spec["metric"] == "pqi")
+    assert spec["scheme"]["bits"] == 3
+    assert spec["text2"] is None
+    client.release("salience")
+    app = open_page("weight_salience", metric="pqi", second="snip")
+    assert not app.exception
+    assert any("pqi and snip" in one.value for one in app.markdown)
+
+
+def test_a_metric_of_a_second_text_asks_for_it(open_page: Open) -> None:
+    app = open_page("weight_salience", metric="salun")
+    assert not app.exception
+    assert app.selectbox(key="text2").value == "sampled.txt"
+    assert titles(app)[1] == "share of the salience"
+
+
+@pytest.mark.parametrize("metric", ["kl", "utilized_rank", "modhifi", "force"])
+def test_every_kind_of_metric_can_be_looked_at(metric: str, open_page: Open) -> None:
+    app = open_page("weight_salience", metric=metric)
+    assert not app.exception
+    assert titles(app)[1] == "share of the salience"
+    if metric == "force":
+        assert any("have a sign" in one.value for one in app.caption)
+
+
+def test_agreement_shows_the_map_and_the_chosen_pair(open_page: Open, client: FakeClient) -> None:
+    app = open_page("weight_salience", pair="wanda", pair2="obd", matrix=UP)
+    assert not app.exception
+    assert any("pairs of metrics" in one.value for one in app.markdown)
+    sentence = next(one.value for one in app.markdown if "Weight by weight" in one.value)
+    assert "wanda and obd" in sentence
+    assert "up\\_proj" in sentence
+    within = open_page("weight_salience", within=UP, agree="overlap of the top 1 %")
+    assert not within.exception
+    app = open_page("weight_salience", pair="wanda", pair2="wanda")
+    assert not app.exception
+    client.hold("agreement")
+    app = open_page("weight_salience", metric="pqi", bits="2")
+    assert any(button.label == "Compute how far all metrics agree" for button in app.button)
+
+
+def test_metrics_that_agree_stand_side_by_side() -> None:
+    names = ["a", "b", "c", "d"]
+    near = {("a", "c"), ("b", "d")}
+    rows = [
+        {"metric": x, "other": y, "overlap": 0.5,
+         "spearman": 1.0 if x == y else 0.9 if (x, y) in near or (y, x) in near else 0.1}
+        for x in names for y in names
+    ]  # fmt: skip
+    order = side_by_side(pd.DataFrame(rows), names)
+    assert abs(order.index("a") - order.index("c")) == 1
+    assert abs(order.index("b") - order.index("d")) == 1
+    told = summary(pd.DataFrame(rows), names)
+    assert told.startswith("Of 6 pairs of metrics, 0 have a rank correlation above 0.95 and 4 below 0.5.")
+
+
+def test_a_prompt_is_held_against_the_text(open_page: Open, client: FakeClient) -> None:
+    app = open_page("weight_salience", prompt="The bird sang in the old tree.", matrix=UP)
+    assert not app.exception
+    labels = [metric.label for metric in app.metric]
+    assert labels == ["Shared salient channels", "Shared salient weights", "Rank correlation of channels"]
+    assert titles(app)[-1] == "share of the salience on the prompt"
+    client.hold("prompt_coverage", "failed", error="the prompt has 1 token; a loss needs a next token, so at least 2")
+    app = open_page("weight_salience", prompt="x")
+    assert any("so at least 2" in one.value for one in app.error)
+
+
+def test_scores_and_masks_are_handed_over(open_page: Open, client: FakeClient) -> None:
+    app = open_page("weight_salience", mask="5.0", of="each row")
+    assert not app.exception
+    assert any("the top 5.0 % of each row" in one.value for one in app.caption)
+    labels = [one.proto.label for one in app.get("download_button")]
+    assert any(label.startswith("Scores (safetensors)") for label in labels)
+    assert any(label.startswith("Mask (safetensors)") for label in labels)
+    client.hold("salience_export")
+    app = open_page("weight_salience", mask="2.5")
+    app.button(key="run-export").click().run()
+    kind, spec = client.submitted[-1]
+    assert (kind, spec["top"], spec["mask_scope"], spec["metric"]) == ("salience_export", 0.025, "matrix", "wanda")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [defaults.agreement(), defaults.prompt_coverage(), defaults.salience_export(defaults.salience(metric="pqi"))],
+)
+def test_the_questions_of_the_page_are_whole(question: defaults.Question) -> None:
+    kind, spec = question
+    parameters = set(inspect.signature(studies.STUDIES[kind]).parameters) - set(studies.NOT_IN_SPECS)
+    assert spec.keys() - {"model", "allow_download"} == parameters
+    assert dict(links.chosen(spec))["model"] == "demo"
+    assert kind in links.PAGES
+    assert words.kind_label(kind) != kind

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from workbench.cli import compute, housekeeping, planning
+from workbench.cli import compute, housekeeping, judging, planning
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 housekeeping.enrol(app)
 compute.enrol(app)
+judging.enrol(app)
 planning.enrol(app)
 
 UsageProblem = typer.BadParameter.__bases__[0]

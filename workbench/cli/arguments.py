@@ -47,6 +47,21 @@ def parse_widths(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def parse_shares(text: str, flag: str) -> list[float]:
+    """Percentages such as `0.1,0.5,2` as parts of one.
+
+    Raises:
+        WorkbenchError: something in it is not a number.
+    """
+    try:
+        shares = [float(part) / 100 for part in text.split(",") if part.strip()]
+    except ValueError:
+        shares = []
+    if not shares:
+        raise WorkbenchError(f"{flag} has value {text[:80]!r}; give percentages separated by commas, such as 0.1,0.5,2")
+    return shares
+
+
 def parse_pairs(given: list[str] | None, flag: str) -> dict[str, str]:
     """`NAME=VALUE` pairs of a repeatable flag."""
     pairs = {}

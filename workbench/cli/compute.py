@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,15 @@ def salience(
     bits: words.Bits = None,
     group_size: words.GroupSize = None,
     symmetric: words.Symmetric = False,
+    text2: Annotated[
+        str | None, typer.Option("--text2", help="Second text, for metrics that read one [demo:prompts].")
+    ] = None,
     tensors: Annotated[Path | None, typer.Option("--tensors", help="Write the full scores as safetensors.")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="Write a mask of the top weights as safetensors.")] = None,
+    top: Annotated[float, typer.Option("--top", help="Part of the weights that the mask marks.")] = 0.01,
+    mask_scope: Annotated[
+        str, typer.Option("--mask-scope", help="Top of each matrix, of each row, or global: matrix, row or global.")
+    ] = "matrix",
     allow_download: words.AllowDownload = False,
     as_json: words.AsJson = False,
     out: words.Out = None,
@@ -56,7 +64,11 @@ def salience(
     choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric)
     job.prepare()
     from workbench import studies
+    from workbench.studies.salience_masks import check_mask, top_masks, write_tensors
 
+    if mask is not None:
+        check_mask(metric, top, mask_scope)
+    scores: dict[str, Any] | None = None if mask is None else {}
     context = job.context()
     loaded = context.model(model, allow_download=allow_download)
     steps = studies.salience(
@@ -66,11 +78,17 @@ def salience(
         calibration=calibration,
         tokens=tokens,
         window=window,
+        text2=text2,
         tensors=tensors,
+        keep=scores,
         context=context,
         **choice,
     )
-    deliver(job.steps(steps), "matrices", as_json=as_json, out=out)
+    result = job.steps(steps)
+    if mask is not None and scores is not None:
+        facts = {"metric": metric, "top": repr(top), "scope": mask_scope, "model": loaded.identity.digest}
+        write_tensors(top_masks(scores, top, mask_scope), mask, facts)
+    deliver(result, "matrices", as_json=as_json, out=out)
 
 
 def evaluate(

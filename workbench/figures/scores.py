@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -52,12 +54,20 @@ def channel_profile(channels: pd.DataFrame, *, unit: str) -> go.Figure:
     return finish(figure, x="input channel", y=f"{literal(unit)}, sum of the channel", height=300)
 
 
-def coverage_curve(points: pd.DataFrame, *, counted: str = "weights") -> go.Figure:
+def coverage_curve(
+    points: pd.DataFrame,
+    *,
+    counted: str = "weights",
+    marked: tuple[float, float] | None = None,
+    name: str = "this matrix",
+) -> go.Figure:
     """Which share of the salience the most salient part holds, beside an even spread.
 
     Args:
         points: columns `weight_share` and `salience_share`, from (0, 0) to (1, 1).
         counted: what has a score.
+        marked: a point of the curve to mark, with lines to both axes.
+        name: whose curve it is.
     """
     colour, _ = category(0)
     figure = go.Figure()
@@ -73,10 +83,22 @@ def coverage_curve(points: pd.DataFrame, *, counted: str = "weights") -> go.Figu
         x=points["weight_share"],
         y=points["salience_share"],
         mode="lines",
-        name="this matrix",
+        name=name,
         line={"color": colour, "width": 3},
         hovertemplate=f"the top %{{x:.1%}} of the {counted} hold %{{y:.1%}}<extra></extra>",
     )
+    if marked is not None:
+        share, held = marked
+        mark, symbol = category(5)
+        figure.add_scatter(
+            x=[share, share, 0],
+            y=[0, held, held],
+            mode="lines+markers",
+            name="chosen share",
+            line={"color": mark, "width": 1.5, "dash": "dot"},
+            marker={"symbol": symbol, "size": [0, 10, 0], "color": mark},
+            hoverinfo="skip",
+        )
     figure.update_xaxes(tickformat=".0%", range=[0, 1])
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
     return finish(figure, x=f"share of the {counted}, most salient first", y="share of the salience", height=300)
@@ -104,6 +126,15 @@ def metric_scatter(frame: pd.DataFrame, *, x: str, y: str, logarithmic: bool = T
             hovertemplate="%{customdata}<br>%{x:.3g}, %{y:.3g}<extra></extra>",
         )
     if logarithmic:
-        figure.update_xaxes(type="log", dtick="D2", minorloglabels="complete")
-        figure.update_yaxes(type="log", dtick="D2", minorloglabels="complete")
+        figure.update_xaxes(
+            type="log", dtick="D2", minorloglabels="complete", exponentformat=_notation(frame["first"].tolist())
+        )
+        figure.update_yaxes(
+            type="log", dtick="D2", minorloglabels="complete", exponentformat=_notation(frame["second"].tolist())
+        )
     return finish(figure, x=literal(x), y=literal(y), height=420)
+
+
+def _notation(values: Sequence[float]) -> str:
+    """How an axis writes its numbers: powers of ten where they are small, for Plotly would write 500µ for 0.0005."""
+    return "power" if any(0 < value < 1e-3 for value in values) else "none"

@@ -14,7 +14,7 @@ def kernel_bars(frame: pd.DataFrame) -> go.Figure:
     Args:
         frame: columns `operation`, `bits` (empty for all widths at once), `share_of_copy`, `seconds`.
     """
-    held = frame.assign(name=[bar_name(row.operation, row.bits) for row in frame.itertuples()])
+    held = frame.assign(name=[bar_name(*one) for one in zip(frame["operation"], frame["bits"], strict=True)])
     figure = go.Figure()
     for place, (operation, part) in enumerate(held.groupby("operation", sort=False)):
         figure.add_bar(

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import psutil
 
 from workbench.errors import WorkbenchError
 
 
-def require_memory(needed: int, purpose: str) -> None:
-    """Refuse work that would not fit in the memory that is free now.
+def available_memory() -> int:
+    """Bytes that are free now."""
+    return psutil.virtual_memory().available
+
+
+def require_memory(needed: int, purpose: str, limit: int | None = None) -> None:
+    """Refuse work that would not fit in the memory that is free now, or in less of it.
 
     Args:
         needed: bytes that the work will hold at once.
         purpose: what needs them, as the subject of the sentence.
+        limit: bytes that the work may take at most; None for all that are free.
 
     Raises:
-        WorkbenchError: less is available.
+        WorkbenchError: less is available or allowed.
     """
-    available = psutil.virtual_memory().available
+    available = available_memory()
+    if limit is not None and needed > limit:
+        raise WorkbenchError(
+            f"{purpose} needs {needed / 2**30:.4g} GiB of memory; the limit is {limit / 2**30:.4g} GiB"
+        )
     if needed > available:
         raise WorkbenchError(
             f"{purpose} needs {needed / 2**30:.2f} GiB of memory; {available / 2**30:.2f} GiB are free"
         )
+
+
+def return_freed_memory() -> None:
+    """Hand freed pages back to the system; the C library of Linux keeps them, a quarter of a sweep's, otherwise."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return  # another C library, which has no such call

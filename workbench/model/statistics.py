@@ -72,6 +72,20 @@ class Statistics:
             raise WorkbenchError(f"the Gram of {shown(matrix.name)}'s input was not collected; collect 'gram'")
         return gram
 
+    def check(self, loaded: LoadedModel, windows: Windows | None) -> None:
+        """Refuse statistics of something else.
+
+        Raises:
+            WorkbenchError: the fingerprint is of another model, or of another text than `windows`.
+        """
+        model, text = self.fingerprint.split("-")[:2]
+        if model != loaded.identity.digest:
+            raise WorkbenchError(
+                f"these statistics are of model {model}; the model at hand is {loaded.identity.digest}"
+            )
+        if windows is not None and text != windows.digest:
+            raise WorkbenchError(f"these statistics are of the text windows {text}; those at hand are {windows.digest}")
+
     @property
     def held(self) -> set[str]:
         """The names of `LEVELS` that every site holds."""

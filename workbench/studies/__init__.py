@@ -9,39 +9,52 @@ from typing import Any
 from workbench.errors import WorkbenchError, unknown
 from workbench.progress import Progress, Steps
 from workbench.results import Result
+from workbench.studies.agreement import agreement
 from workbench.studies.attribute import attribute
 from workbench.studies.confirm import confirm
 from workbench.studies.context import Context
+from workbench.studies.court import court
+from workbench.studies.detach import detach
 from workbench.studies.evaluate import evaluate
 from workbench.studies.inspection import inspection
 from workbench.studies.kernel_speed import kernel_speed
 from workbench.studies.layer_error import layer_error
 from workbench.studies.matrix_detail import matrix_detail
+from workbench.studies.prompt_coverage import prompt_coverage
 from workbench.studies.salience import salience
+from workbench.studies.salience_export import salience_export
 from workbench.studies.sensitivity import sensitivity
 from workbench.studies.token_weights import token_weights
 from workbench.studies.tradeoff import tradeoff
+from workbench.studies.windows import windows
 
 __all__ = [
     "STUDIES",
     "Context",
+    "agreement",
     "attribute",
     "confirm",
+    "court",
+    "detach",
     "evaluate",
     "inspection",
     "kernel_speed",
     "layer_error",
     "matrix_detail",
+    "prompt_coverage",
     "salience",
+    "salience_export",
     "sensitivity",
     "start",
     "token_weights",
     "tradeoff",
+    "windows",
 ]
 
 STUDIES = {
     "inspect": inspection,
     "salience": salience,
+    "salience_export": salience_export,
     "layer_error": layer_error,
     "matrix_detail": matrix_detail,
     "kernel_speed": kernel_speed,
@@ -49,12 +62,17 @@ STUDIES = {
     "sensitivity": sensitivity,
     "tradeoff": tradeoff,
     "confirm": confirm,
+    "agreement": agreement,
+    "court": court,
+    "detach": detach,
+    "prompt_coverage": prompt_coverage,
     "attribute": attribute,
     "token_weights": token_weights,
+    "windows": windows,
 }
 
 
-NOT_IN_SPECS = ("loaded", "context", "tensors")
+NOT_IN_SPECS = ("loaded", "context", "tensors", "keep")
 
 
 def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
-from workbench.model.texts import Windows, check_disjoint, make_windows, read_text
+from workbench.model.texts import Text, Windows, check_disjoint, make_windows, read_text
+from workbench.settings import demo_folder
 
 CALIBRATION_TOKENS = 8192
 EVALUATION_TOKENS = 16384
 WINDOW = 256
+PROMPTS = "demo:prompts"
 
 
 def text_name(loaded: LoadedModel, given: str | None, purpose: str) -> str:
@@ -38,6 +42,34 @@ def evaluation_windows(loaded: LoadedModel, name: str | None, tokens: int | None
     """Windows of the evaluation text: 256 tokens each and 16384 in all unless told otherwise."""
     text = read_text(text_name(loaded, name, "evaluation"))
     return _windows(loaded, text, tokens or EVALUATION_TOKENS, window)
+
+
+def second_windows(loaded: LoadedModel, name: str | None, tokens: int | None, window: int | None) -> Windows:
+    """Windows of a second text, such as a passage: all of it, in as few equal windows of at most 256 as hold it.
+
+    On the embedded model the default is `demo:prompts`, its example prompts, which neither feed the statistics nor
+    measure.
+
+    Raises:
+        WorkbenchError: another model and no text given, or a text of a single token.
+    """
+    if name is None and loaded.identity.id != "demo":
+        raise WorkbenchError(
+            f"model {loaded.identity.id!r} has no default second text; give one with --text2: a path to a UTF-8 file, "
+            f"{PROMPTS}, demo:calibration, demo:evaluation or wikitext-2"
+        )
+    text = _demo_prompts() if name in (None, PROMPTS) else read_text(name)
+    cap = tokens or CALIBRATION_TOKENS
+    held = make_windows(text, loaded.tokenizer, window=2, tokens=max(2, cap), context=loaded.context).tokens
+    longest = min(WINDOW if window is None else window, loaded.context)
+    length = held // -(-held // longest) if window is None else min(longest, held)
+    return _windows(loaded, text, held, length)
+
+
+def _demo_prompts() -> Text:
+    """The example prompts of the embedded model, a document each."""
+    held = json.loads((demo_folder() / "prompts.json").read_text(encoding="utf-8"))
+    return Text(PROMPTS, tuple(prompt["text"] for prompt in held["prompts"]))
 
 
 def keep_apart(loaded: LoadedModel, calibration: str | None, text: str | None) -> None:

@@ -112,14 +112,15 @@ def method(
     return chosen, method_options(offered[chosen])
 
 
-def metrics() -> list[str]:
-    """The salience metrics that look at the full weights alone, as pages of the full model offer them."""
-    return [name for name, one in session.descriptions("salience").items() if of_full_weights(one)]
+def metrics(*, every: bool = False) -> list[str]:
+    """The salience metrics that look at the full weights and one text alone; or every one of them."""
+    return [name for name, one in session.descriptions("salience").items() if every or of_full_weights(one)]
 
 
 def of_full_weights(description: Spec) -> bool:
-    """Whether a method needs no quantized model beside the full one."""
-    return not description["traits"].get("compares_quantized")
+    """Whether a method needs neither a quantized model beside the full one nor a second text."""
+    traits = description["traits"]
+    return not (traits.get("compares_quantized") or traits.get("second_text"))
 
 
 def described(kind: str, name: str) -> Spec:

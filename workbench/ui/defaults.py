@@ -28,6 +28,11 @@ DEMO = "demo"
 METRIC = "wanda"
 METHOD = "integrated_gradients"
 WIDTHS = (2, 3, 4, 8)
+COURT_WIDTHS = (2, 3, 4)
+DETACHED_SHARES = (0.001, 0.005, 0.02, 0.05)
+TOP = 0.01
+"""Part of the weights that counts as the top ones."""
+
 TOKENS = 4096
 WINDOW = 256
 PROMPT = (
@@ -109,12 +114,16 @@ def salience(
     options: Mapping[str, Any] | None = None,
     scheme: Spec | None = None,
     plan: Spec | None = None,
+    text2: str | None = None,
 ) -> Question:
-    """A salience metric over all matrices."""
-    texts = texts or Texts()
-    return "salience", _spec(
-        model, **_calibration(texts), metric=metric, options=dict(options or {}), scheme=scheme, plan=plan
-    )
+    """A salience metric over all matrices; scheme, plan and second text only for metrics that look at them."""
+    asked = {"metric": metric, "options": dict(options or {}), "scheme": scheme, "plan": plan, "text2": text2}
+    return "salience", _spec(model, **_calibration(texts or Texts()), **asked)
+
+
+def salience_export(asked: Question, *, top: float = TOP, mask_scope: str = "matrix") -> Question:
+    """The scores behind a question `salience` as files, with a mask of the top weights."""
+    return "salience_export", {**asked[1], "top": top, "mask_scope": mask_scope}
 
 
 def layer_error(
@@ -157,6 +166,32 @@ def sensitivity(
     """What each matrix costs at each width; of `scheme` all but its bits is used."""
     texts, family = texts or Texts(), _family(scheme)
     return "sensitivity", _spec(model, **_calibration(texts), **family, bits=sorted(widths), measure=measure, by=by)
+
+
+def court(
+    model: str = DEMO, texts: Texts | None = None, *, scheme: Spec | None = None, widths: Sequence[int] = COURT_WIDTHS
+) -> Question:
+    """What each sensitivity metric predicts against what is measured; of `scheme` all but its bits is used."""
+    texts, family = texts or Texts(), _family(scheme)
+    return "court", _spec(model, **_calibration(texts), text=texts.text, **family, bits=sorted(widths))
+
+
+def detach(model: str = DEMO, texts: Texts | None = None, *, scheme: Spec | None = None) -> Question:
+    """What is won by keeping the top weights of each metric at full precision."""
+    texts, chosen = texts or Texts(), scheme or _quantized_scheme()
+    asked = {"metrics": None, "shares": list(DETACHED_SHARES), "seed": 0}
+    return "detach", _spec(model, **_calibration(texts), text=texts.text, scheme=chosen, **asked)
+
+
+def agreement(model: str = DEMO, texts: Texts | None = None, *, scheme: Spec | None = None) -> Question:
+    """How far every two metrics of single weights agree; the scheme is for those that compare."""
+    asked = {"metrics": None, "scheme": scheme or _quantized_scheme(), "top": TOP}
+    return "agreement", _spec(model, **_calibration(texts or Texts()), **asked)
+
+
+def prompt_coverage(model: str = DEMO, prompt: str = PROMPT, texts: Texts | None = None) -> Question:
+    """Whether the weights that matter for a prompt are those that matter on the calibration text."""
+    return "prompt_coverage", _spec(model, **_calibration(texts or Texts()), prompt=prompt, top=TOP)
 
 
 def tradeoff(model: str = DEMO, texts: Texts | None = None, *, points: Sequence[Spec] | None = None) -> Question:
@@ -235,6 +270,8 @@ def every_opening(model: str = DEMO, texts: Texts | None = None) -> list[Questio
         *input_attribution(model, texts).values(),
         layer_error(model, texts),
         sensitivity(model, texts),
+        court(model, texts),
+        detach(model, texts),
     ]
     return [question for place, question in enumerate(questions) if question not in questions[:place]]
 

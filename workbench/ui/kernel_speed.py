@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from workbench.figures.frames import keep
 from workbench.figures.speed import bar_name, kernel_bars
 from workbench.ui import defaults, present, rows, study
 from workbench.ui.defaults import Spec
@@ -39,7 +40,7 @@ def section(model: str, backend: Mapping[str, str], scheme: Spec, widths: Sequen
 def _draw(shown: Shown) -> None:
     document, frame = shown.document, shown.tables["kernel_speed"]
     table = frame[frame["operation"] == "error_table"].iloc[0]
-    slowest = rows.largest(frame[frame["operation"] == "quantize"], "seconds")
+    slowest = rows.largest(keep(frame, frame["operation"] == "quantize"), "seconds")
     weights = plural(int(document["weights"]), "weight")
     matrices = plural(int(document["matrices"]), "matrix", "matrices")
     threads = plural(int(document["threads"]), "thread")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from workbench.ui import address, choices
+from workbench.ui import address, choices, metric_choice
 from workbench.ui.defaults import Spec
 
 PAGES = {
@@ -15,6 +15,12 @@ PAGES = {
     "attribute": "input_attribution",
     "layer_error": "layer_error",
     "matrix_detail": "layer_error",
+    "kernel_speed": "layer_error",
+    "court": "metric_court",
+    "detach": "metric_court",
+    "agreement": "weight_salience",
+    "prompt_coverage": "weight_salience",
+    "salience_export": "weight_salience",
     "evaluate": "trade_off",
     "tradeoff": "trade_off",
     "sensitivity": "bit_allocation",
@@ -38,6 +44,8 @@ def chosen(spec: Spec) -> Iterator[tuple[str, Any]]:
     if "target" in spec:
         yield from _target(spec)
     yield from _options(spec.get("method") or spec.get("metric"), spec.get("options") if "bits" not in spec else None)
+    if "mask_scope" in spec:
+        yield from (("mask", 100 * spec["top"]), ("of", spec["mask_scope"]))
     family = spec.get("scheme") or (spec if "quantizer" in spec else None)
     if family:
         yield from _scheme(family)
@@ -45,7 +53,8 @@ def chosen(spec: Spec) -> Iterator[tuple[str, Any]]:
 
 def _texts(spec: Spec) -> Iterator[tuple[str, Any]]:
     shown = {name: text for text, name in choices.text_choices(str(spec["model"])).items()}
-    for key in ("calibration", "text"):
+    shown[metric_choice.PROMPTS] = metric_choice.PROMPTS_SHOWN
+    for key in ("calibration", "text", "text2"):
         if spec.get(key) in shown:
             yield key, shown[spec[key]]
 

@@ -17,6 +17,7 @@ TITLES = {
     "weight_salience": "Weight salience",
     "input_attribution": "Input attribution",
     "layer_error": "Layer error",
+    "metric_court": "Which metric to believe",
     "trade_off": "Trade-off",
     "bit_allocation": "Bit allocation",
     "jobs": "Jobs",

@@ -1,4 +1,4 @@
-"""The parts of the Weight salience page: the map of all matrices, one matrix in detail, two metrics side by side."""
+"""The parts of the Weight salience page: the map of all matrices, one matrix in detail."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import streamlit as st
 
 from workbench.figures.blocks import block_map
 from workbench.figures.frames import keep
-from workbench.figures.labels import role_labels
-from workbench.figures.scores import channel_profile, coverage_curve, metric_scatter, score_histogram
-from workbench.ui import choices, compare, controls, picking, present, rows
+from workbench.figures.scores import channel_profile, coverage_curve, score_histogram
+from workbench.ui import controls, picking, present, rows, salience_scope
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural
+from workbench.ui.salience_scope import COUNTED, Scoped
 from workbench.ui.sentences import place
 from workbench.ui.study import Shown
 
@@ -28,17 +28,21 @@ MEASURES = {
 }
 """Column of table `matrices` -> what it is."""
 
-NOTHING = "nothing"
-LEVELS = {"matrices": "all matrices", "channels": "channels of the chosen matrix"}
+NOTES = 3
 
 
-def map_choice() -> tuple[str, bool]:
-    """Draw what the map shows; returns the column and whether its scale is logarithmic."""
+def map_choice(metric: str) -> tuple[str, str, bool]:
+    """Draw what a score is of and what the map shows; returns scope, column and whether its scale is logarithmic."""
+    scope = salience_scope.scope_choice(metric)
+    measure = "mean"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        measure = controls.segments("The map shows", list(MEASURES), "mean", key="summary", show=MEASURES.__getitem__)
+        if scope != "matrix":
+            measure = controls.segments(
+                "The map shows", list(MEASURES), "mean", key="summary", show=MEASURES.__getitem__
+            )
         about = "Colour by the logarithm: for scores that differ by orders of magnitude."
         logarithmic = controls.toggle("Logarithmic colours", True, key="log", help=about)
-    return measure, logarithmic
+    return scope, measure, logarithmic
 
 
 def matrix_choice(frame: pd.DataFrame, column: str) -> str:
@@ -47,11 +51,12 @@ def matrix_choice(frame: pd.DataFrame, column: str) -> str:
     return controls.select("Matrix in detail", list(frame["matrix"]), first, key="matrix")
 
 
-def draw_map(frame: pd.DataFrame, metric: str, measure: str, logarithmic: bool, chosen: str) -> None:
+def draw_map(shown: Scoped, measure: str, logarithmic: bool, chosen: str) -> None:
     """One cell a matrix; a click, or a cell of the table, chooses the matrix."""
-    names, unit = list(frame["matrix"]), f"{metric}: {MEASURES[measure]}"
+    frame, of = shown.matrices, shown.of
+    names, unit = list(frame["matrix"]), of if shown.scope == "matrix" else f"{of}: {MEASURES[measure]}"
     known = frame.dropna(subset=measure)
-    words = f"{MEASURES[measure]} of {plural(len(frame), 'matrix', 'matrices')} by {metric}"
+    words = f"{unit} of {plural(len(frame), 'matrix', 'matrices')}"
     if len(known):
         most, least = rows.largest(known, measure), rows.smallest(known, measure)
         words += f". Largest: {most['matrix']}, {number(most[measure])}; "
@@ -65,23 +70,47 @@ def draw_map(frame: pd.DataFrame, metric: str, measure: str, logarithmic: bool, 
         cell=lambda row, _: {"matrix": names[row]},
         file_name="salience-matrices.csv",
     )
+    pale = sum(value <= 0 for value in frame[measure].tolist())
+    if logarithmic and pale:
+        st.caption(
+            f"{plural(pale, 'matrix has', 'matrices have')} a value of zero or below and no colour on a logarithmic "
+            "scale; switch logarithmic colours off to see them."
+        )
 
 
-def draw_matrix(shown: Shown, matrix: str, metric: str) -> None:
-    """How the scores of one matrix are spread."""
-    described = choices.described("salience", metric)
-    counted = "weights" if described["traits"].get("granularity", "element") == "element" else "channels"
-    row = rows.named(shown.tables["matrices"], "matrix", matrix)
-    parts = {name: _part(shown.tables[name], matrix) for name in ("histogram", "channels", "coverage")}
+def draw_notes(document: Mapping[str, Any]) -> None:
+    """What the study has to say of its own numbers."""
+    if document["signed"]:
+        st.caption(
+            "The scores of this metric have a sign: the map shows them with it, and what is told of their spread is "
+            "of their sizes."
+        )
+    for note in document["notes"][:NOTES]:
+        st.info(markdown(note))
+    if len(document["notes"]) > NOTES:
+        st.caption(f"And {len(document['notes']) - NOTES} more notes of this kind.")
+
+
+def draw_matrix(found: Shown, shown: Scoped, matrix: str, logarithmic: bool) -> None:
+    """How the scores of one matrix are spread; at scope `matrix`, its place among all and how those are spread."""
+    metric, counted = found.document["metric"], COUNTED[shown.scope]
+    row = rows.named(shown.matrices, "matrix", matrix)
     st.markdown(f"**In detail: {place(row)}**")
-    st.write(coverage_sentence(parts["coverage"], row, counted))
+    if shown.scope == "matrix":
+        st.write(salience_scope.total_sentence(shown.matrices, matrix, salience_scope.granularity(metric)))
+        points, bins = (frame.drop(columns="matrix") for frame in (shown.coverage, shown.histogram))
+    else:
+        points, bins = with_exact_top(part_of(shown.coverage, matrix), row), part_of(shown.histogram, matrix)
+        st.write(coverage_sentence(points, row, counted))
     left, right = st.columns(2, gap="large")
     with left:
-        _draw_coverage(parts["coverage"], counted)
+        _draw_coverage(points, counted)
     with right:
-        _draw_histogram(parts["histogram"], metric, counted)
-    _draw_channels(parts["channels"], metric)
-    _draw_top_channels(shown.document, matrix)
+        _draw_histogram(bins, shown.of, counted)
+    if salience_scope.granularity(metric) != "matrix":
+        _draw_channels(part_of(found.tables["channels"], matrix), metric)
+        _draw_top_channels(found.document, matrix)
+    salience_scope.draw_picture(found, matrix, logarithmic)
 
 
 def coverage_sentence(points: pd.DataFrame, row: rows.Row, counted: str) -> str:
@@ -95,6 +124,14 @@ def coverage_sentence(points: pd.DataFrame, row: rows.Row, counted: str) -> str:
     )
 
 
+def with_exact_top(points: pd.DataFrame, row: rows.Row) -> pd.DataFrame:
+    """The curve with the share of the top 1 % put in, which lies between its points where it bends most."""
+    if pd.isna(row["top1pct_share"]) or len(points) < 3:
+        return points
+    exact = pd.DataFrame({"weight_share": [0.01], "salience_share": [row["top1pct_share"]]})
+    return pd.concat([points, exact]).drop_duplicates("weight_share").sort_values("weight_share", ignore_index=True)
+
+
 def share_held(points: pd.DataFrame, share: float) -> float:
     """Share of the salience in the most salient `share`, between the points of the curve by straight lines."""
     return float(np.interp(share, points["weight_share"].to_numpy(), points["salience_share"].to_numpy()))
@@ -106,11 +143,17 @@ def share_needed(points: pd.DataFrame, share: float) -> float:
 
 
 def _draw_coverage(points: pd.DataFrame, counted: str) -> None:
+    name = "all matrices" if counted == "matrices" else "this matrix"
     st.markdown(f"How few {counted} hold most of the salience")
+    share = (
+        controls.slider(f"The top % of the {counted}", 10.0, key="top", low=1.0, high=50.0, step=1.0, format="%g %%")
+        / 100
+    )
+    held = share_held(points, share)
+    st.markdown(f"The top **{percent(share)}** hold **{percent(held)}** of the salience.")
     present.chart(
-        coverage_curve(points, counted=counted),
-        alt=f"Share of the salience held by the most salient {counted}: the top 10 % hold "
-        f"{percent(share_held(points, 0.1))}.",
+        coverage_curve(points, counted=counted, marked=(share, held), name=name),
+        alt=f"Share of the salience held by the most salient {counted}: the top {percent(share)} hold {percent(held)}.",
         key="salience-coverage",
         table_of=points,
         file_name="salience-coverage.csv",
@@ -120,7 +163,7 @@ def _draw_coverage(points: pd.DataFrame, counted: str) -> None:
 def _draw_histogram(bins: pd.DataFrame, metric: str, counted: str) -> None:
     st.markdown("How large the scores are")
     if bins.empty:
-        st.info("All scores of this matrix are zero, so that there is nothing to count.")
+        st.info("All scores are zero, so that there is nothing to count.")
         return
     peak = rows.largest(bins, "count")
     present.chart(
@@ -153,50 +196,6 @@ def _draw_top_channels(document: Mapping[str, Any], matrix: str) -> None:
     present.table(frame, key="salience-top", file_name="salience-top-channels.csv", label=label)
 
 
-def second_choice(metric: str) -> str:
-    """Draw the choice of a metric to compare with; `NOTHING` at first."""
-    offered = [name for name in choices.metrics() if name != metric]
-    return controls.select("Compare with", [NOTHING, *offered], key="second", help="A second metric on the same text.")
-
-
-def draw_comparison(first: Shown, second: Shown, names: tuple[str, str], measure: str, matrix: str) -> None:
-    """Every matrix, or every channel of one matrix, by both metrics, and how far they agree on the order."""
-    level = controls.segments("Compare", list(LEVELS), "matrices", key="level", show=LEVELS.__getitem__)
-    frame = paired_matrices(first, second, measure) if level == "matrices" else paired_channels(first, second, matrix)
-    agreement = compare.rank_agreement(frame["first"].tolist(), frame["second"].tolist())
-    words = compare.agreement_words(agreement)
-    st.write(
-        f"**Rank agreement {number(agreement, 2)}** (Spearman's correlation: 1 is the same order, 0 is no relation): "
-        f"{markdown(names[0])} and {markdown(names[1])} put {LEVELS[level]} in {words}."
-    )
-    positive = bool((frame[["first", "second"]] > 0).to_numpy().all())
-    what = MEASURES[measure] if level == "matrices" else "sum of the channel"
-    present.chart(
-        metric_scatter(frame, x=f"{names[0]}, {what}", y=f"{names[1]}, {what}", logarithmic=positive),
-        alt=f"Scores of {len(frame)} {level} by {names[0]} and by {names[1]}; rank agreement {number(agreement, 2)}.",
-        key="salience-comparison",
-        table_of=frame.drop(columns="group").rename(columns={"first": names[0], "second": names[1]}),
-        file_name="salience-comparison.csv",
-    )
-
-
-def paired_matrices(first: Shown, second: Shown, measure: str) -> pd.DataFrame:
-    """Columns `label`, `group` (the role), `first`, `second`, a row a matrix that both results have."""
-    left = first.tables["matrices"]
-    held = left.assign(group=role_labels(left)).rename(columns={measure: "first", "matrix": "label"})
-    other = second.tables["matrices"].rename(columns={measure: "second", "matrix": "label"})
-    return held[["label", "group", "first"]].merge(other[["label", "second"]], on="label")
-
-
-def paired_channels(first: Shown, second: Shown, matrix: str) -> pd.DataFrame:
-    """The same of the channels of one matrix; the group is the matrix."""
-    held = _part(first.tables["channels"], matrix).rename(columns={"score": "first"})
-    other = _part(second.tables["channels"], matrix).rename(columns={"score": "second"})
-    both = held.merge(other, on="channel")
-    return both.assign(label=[f"channel {channel}" for channel in both["channel"]], group=matrix).drop(
-        columns="channel"
-    )
-
-
-def _part(frame: pd.DataFrame, matrix: str) -> pd.DataFrame:
+def part_of(frame: pd.DataFrame, matrix: str) -> pd.DataFrame:
+    """The rows of one matrix, without its name, numbered from 0."""
     return keep(frame, frame["matrix"] == matrix).drop(columns="matrix").reset_index(drop=True)

@@ -13,6 +13,12 @@ KINDS = {
     "inspect": "sizes",
     "salience": "weight salience",
     "layer_error": "layer error",
+    "kernel_speed": "speed of the kernels",
+    "court": "metrics against measured loss",
+    "detach": "top weights kept",
+    "agreement": "agreement of metrics",
+    "prompt_coverage": "prompt against calibration text",
+    "salience_export": "scores and masks to download",
     "matrix_detail": "one matrix in detail",
     "evaluate": "quality on the evaluation text",
     "sensitivity": "sensitivity of every matrix",
@@ -32,7 +38,7 @@ def value_words(name: str, value: Any) -> str:
     """One value of a spec, short enough for a sentence; plain text, not escaped."""
     if name == "scheme":
         return scheme_label(value)
-    if name in ("calibration", "text") and isinstance(value, str):
+    if name in ("calibration", "text", "text2") and isinstance(value, str):
         return PurePath(value).name
     if value is None or value == {} or value == []:
         return "none"
