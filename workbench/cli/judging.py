@@ -79,10 +79,13 @@ def detach(
 ) -> None:
     """What is won by keeping the top weights of each metric at full precision, with random ones as the floor."""
     check_out(out)
+    chosen = words.scheme(quantizer, bits, group_size, symmetric, None)
+    if bits is None and chosen["bits"] is not None:
+        chosen["bits"] = 3
     spec = {
         "model": model,
         "allow_download": allow_download,
-        **words.choice_of_quantization(None, quantizer or "rtn", bits or 3, group_size, symmetric),
+        "scheme": chosen,
         "metrics": None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
         "shares": words.parse_shares(shares, "--shares"),
         "calibration": calibration,
@@ -91,7 +94,6 @@ def detach(
         "window": window,
         "seed": seed,
     }
-    spec.pop("plan")
     deliver(Run(seed, threads, quiet).study("detach", spec), "detach", as_json=as_json, out=out)
 
 

@@ -47,7 +47,8 @@ def agreement_map(pairs: pd.DataFrame, order: Sequence[str], *, value: str, unit
         textposition="middle center",
         textfont={"size": 10, "color": _inks(cells["value"].tolist(), signed=value == "spearman")},
     )
-    figure.update_shapes(line_color="#000000")  # the house's orange would not be seen on orange cells
+    if value == "spearman":
+        figure.update_shapes(line_color="#000000")  # the house's orange would not be seen on orange cells
     names = [literal(name) for name in order]
     figure.update_xaxes(side="top", tickangle=-60, tickvals=list(range(len(order))), ticktext=names)
     figure.update_yaxes(tickvals=list(range(len(order))), ticktext=names)

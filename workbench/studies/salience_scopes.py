@@ -129,7 +129,7 @@ def picture(size: Float[Tensor, "out in"], rows: int, columns: int) -> tuple[np.
     bands = torch.stack([part.mean(0) for part in size.split(runs[0])])
     cells = torch.stack([part.mean(1) for part in bands.split(runs[1], dim=1)], dim=1)
     outputs, inputs = (np.arange(0, length, run, dtype=np.int32) for length, run in zip(size.shape, runs, strict=True))
-    return outputs, inputs, cells.numpy().astype(np.float32)
+    return outputs, inputs, cells.cpu().numpy().astype(np.float32)
 
 
 def _limits(matrices: int) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def chosen(spec: Spec) -> Iterator[tuple[str, Any]]:
         yield from _target(spec)
     yield from _options(spec.get("method") or spec.get("metric"), spec.get("options") if "bits" not in spec else None)
     if "mask_scope" in spec:
-        yield from (("mask", 100 * spec["top"]), ("of", spec["mask_scope"]))
+        yield from (("mask", round(100 * spec["top"], 4)), ("of", spec["mask_scope"]))
     family = spec.get("scheme") or (spec if "quantizer" in spec else None)
     if family:
         yield from _scheme(family)
