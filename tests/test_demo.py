@@ -88,24 +88,25 @@ def test_shipped_results_are_what_the_studies_compute(question, context: Context
     held = results.load(PROJECT / "data" / "demo" / "results" / study_key(kind, spec))
     assert held is not None, "run tools/make_results.py"
     fresh = workbench.run(studies.start(kind, spec, context))
-    compare(json.loads(results.dumps(fresh.document)), held.document, kind)
+    close = 1e-2 if kind == "detach" else 2e-3  # the last digits decide which weights are the last ones kept
+    compare(json.loads(results.dumps(fresh.document)), held.document, kind, close)
     assert set(fresh.tables) == set(held.tables)
     assert all(len(fresh.tables[name]) == len(held.tables[name]) for name in fresh.tables)
 
 
-def compare(fresh: object, held: object, where: str) -> None:
+def compare(fresh: object, held: object, where: str, close: float) -> None:
     """Equal but for the last digits, which depend on the number of threads."""
     if isinstance(fresh, dict):
         assert isinstance(held, dict), where
         assert set(fresh) == set(held), where
         for key in fresh.keys() - {"reused", "computed"}:
-            compare(fresh[key], held[key], f"{where}.{key}")
+            compare(fresh[key], held[key], f"{where}.{key}", close)
     elif isinstance(fresh, list):
         assert isinstance(held, list), where
         assert len(fresh) == len(held), where
         for place, (one, other) in enumerate(zip(fresh, held, strict=True)):
-            compare(one, other, f"{where}[{place}]")
+            compare(one, other, f"{where}[{place}]", close)
     elif isinstance(fresh, float) and isinstance(held, float):
-        assert fresh == pytest.approx(held, rel=2e-3, abs=2e-5), where
+        assert fresh == pytest.approx(held, rel=close, abs=2e-5), where
     else:
         assert fresh == held, where
