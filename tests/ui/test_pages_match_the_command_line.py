@@ -106,6 +106,12 @@ def test_layer_error(app: str, model: str, page: Page, answer: Callable[..., Any
     shows(page, f"{worst['name']} at 2 bits, {number(worst['output_error'])}")
 
 
+def test_metric_court(app: str, model: str, page: Page, answer: Callable[..., Any]) -> None:
+    open_page(page, app, "metric_court", model, widths=3, tokens=1024)
+    found = answer("court", "--bits", 3, "--tokens", 1024, reads=("--calibration", "--text"))
+    shows(page, f"{number(found['totals'][0]['measured'])} nats")
+
+
 def test_trade_off(app: str, model: str, page: Page, answer: Callable[..., Any]) -> None:
     open_page(page, app, "trade_off", model, group=32)
     found = answer("evaluate", "--bits", 8, "--group-size", 32, "--tokens", 4096, reads=("--calibration", "--text"))
