@@ -98,6 +98,7 @@ COLUMNS: dict[str, str] = {
     # speed
     "operation": "kernel of the lowbit package",
     "backend": "what the kernel runs on: torch or triton",
+    "reason": "why that backend serves the call",
     "seconds": "best time of one run over all the matrices",
     "weights_per_second": "weights worked through a second",
     "bytes_per_second": "bytes that must be read and written, over the time",

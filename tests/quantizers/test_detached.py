@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
 import workbench
 from workbench.errors import WorkbenchError
+from workbench.model.gradients import gradient_sweep
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import read_weight
-from workbench.model.texts import make_windows, read_text
+from workbench.model.texts import Windows, make_windows, read_text
 from workbench.quantizers.detached import DenseAndSparse, detach, largest, outlier_ratios
 from workbench.quantizers.rtn import rtn
+from workbench.quantizers.weight import QuantizedWeight
 from workbench.studies.choice import find_matrices
 from workbench.studies.detach_steps import detach_in_steps
 
@@ -66,7 +70,7 @@ def test_no_matrix_takes_more_than_ten_times_the_budget() -> None:
         outlier_ratios({"a": 1.0}, {"a": 1}, 0.2)
 
 
-def test_steps_detach_the_budget_exactly_and_lower_the_loss(tiny_llama: LoadedModel, tmp_path) -> None:
+def test_steps_detach_the_budget_exactly_and_what_matters_most(tiny_llama: LoadedModel, tmp_path) -> None:
     (tmp_path / "text.txt").write_text("The dog sat by the door. " * 40)
     text = read_text(str(tmp_path / "text.txt"))
     windows = make_windows(text, tiny_llama.tokenizer, window=64, tokens=256, context=tiny_llama.context)
@@ -81,5 +85,37 @@ def test_steps_detach_the_budget_exactly_and_lower_the_loss(tiny_llama: LoadedMo
     assert stored == plain + 48 * sum(counts) + 32 * sum(
         w.shape[0] + 1 for w in found.values() if w.shape and isinstance(w, DenseAndSparse)
     )
+    before, after = (_path_mass(tiny_llama, windows, held) for held in (quantized, found))
+    assert after < 0.99 * before  # more than a random hundredth would take away
     with pytest.raises(WorkbenchError, match="above 0 and below 1"):
         workbench.run(detach_in_steps(tiny_llama, windows, quantized, budget=1.5))
+
+
+def test_one_step_detaches_the_largest_path_integrals(tiny_llama: LoadedModel, tmp_path) -> None:
+    (tmp_path / "text.txt").write_text("The dog sat by the door. " * 40)
+    text = read_text(str(tmp_path / "text.txt"))
+    windows = make_windows(text, tiny_llama.tokenizer, window=64, tokens=256, context=tiny_llama.context)
+    matrices = find_matrices(tiny_llama)
+    quantized = {m.name: rtn(read_weight(tiny_llama.model, m), bits=2, group_size=32) for m in matrices}
+    scores = _path_scores(tiny_llama, windows, quantized)
+    found = workbench.run(detach_in_steps(tiny_llama, windows, quantized, budget=0.01, steps=1))
+    changed = {name: found[name].dequantize() != quantized[name].dequantize() for name in quantized}
+    inside = min(float(scores[name][mask].min()) for name, mask in changed.items() if mask.any())
+    outside = max(float(scores[name][~mask].max()) for name, mask in changed.items())
+    assert inside >= outside
+
+
+def _path_scores(loaded: LoadedModel, windows: Windows, held: Mapping[str, QuantizedWeight]) -> dict[str, torch.Tensor]:
+    scores: dict[str, torch.Tensor] = {}
+    weights = {name: weight.dequantize() for name, weight in held.items()}
+    workbench.run(
+        gradient_sweep(
+            loaded, windows, needs={"path"}, weights=weights, nodes=4,
+            consume=lambda matrix, stats: scores.update({matrix.name: stats.get("path_abs")}),
+        )
+    )  # fmt: skip
+    return scores
+
+
+def _path_mass(loaded: LoadedModel, windows: Windows, held: Mapping[str, QuantizedWeight]) -> float:
+    return float(sum(one.double().sum() for one in _path_scores(loaded, windows, held).values()))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from workbench.cli import arguments as words
 from workbench.cli.running import Run, check_out, deliver
+
+Metrics = Annotated[
+    str | None, typer.Option("--metrics", help="Comma-separated names; all that score single weights by default.")
+]
 
 
 def enrol(app: typer.Typer) -> None:
@@ -56,9 +60,7 @@ def court(
 
 def detach(
     model: words.Model,
-    metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Comma-separated names; all that score single weights by default.")
-    ] = None,
+    metrics: Metrics = None,
     shares: Annotated[str, typer.Option("--shares", help="Percent of the weights that are kept at full precision.")] = (
         "0.1,0.5,2,5"
     ),
@@ -79,14 +81,11 @@ def detach(
 ) -> None:
     """What is won by keeping the top weights of each metric at full precision, with random ones as the floor."""
     check_out(out)
-    chosen = words.scheme(quantizer, bits, group_size, symmetric, None)
-    if bits is None and chosen["bits"] is not None:
-        chosen["bits"] = 3
     spec = {
         "model": model,
         "allow_download": allow_download,
-        "scheme": chosen,
-        "metrics": None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+        "scheme": _scheme(quantizer, bits, group_size, symmetric),
+        "metrics": _names(metrics),
         "shares": words.parse_shares(shares, "--shares"),
         "calibration": calibration,
         "text": text,
@@ -99,9 +98,7 @@ def detach(
 
 def agreement(
     model: words.Model,
-    metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Comma-separated names; all that score single weights by default.")
-    ] = None,
+    metrics: Metrics = None,
     top: Annotated[float, typer.Option("--top", help="Part of the weights whose overlap is counted.")] = 0.01,
     quantizer: words.Quantizer = None,
     bits: words.Bits = None,
@@ -122,8 +119,8 @@ def agreement(
     spec = {
         "model": model,
         "allow_download": allow_download,
-        "scheme": words.choice_of_quantization(None, quantizer, bits, group_size, symmetric)["scheme"],
-        "metrics": None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()],
+        "scheme": _scheme(quantizer, bits, group_size, symmetric),
+        "metrics": _names(metrics),
         "top": top,
         "calibration": calibration,
         "tokens": tokens,
@@ -154,3 +151,13 @@ def windows(
         "window": window,
     }
     deliver(Run(seed, threads, quiet).study("windows", spec), "windows", as_json=as_json, out=out)
+
+
+def _names(metrics: str | None) -> list[str] | None:
+    return None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+
+
+def _scheme(quantizer: str | None, bits: int | None, group_size: int | None, symmetric: bool) -> dict[str, Any]:
+    """What metrics compare the full weights with: 3 bits unless told otherwise, or the quantizer's fixed width."""
+    chosen = words.scheme(quantizer, bits, group_size, symmetric, None)
+    return chosen if bits is not None or chosen["bits"] is None else {**chosen, "bits": 3}

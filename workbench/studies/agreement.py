@@ -18,7 +18,7 @@ from workbench.results import Result
 from workbench.studies.choice import complete_scheme, find_matrices
 from workbench.studies.context import Context
 from workbench.studies.scores import ask_for_weights, weight_scores
-from workbench.studies.scoring import gather
+from workbench.studies.scoring import DEFAULT_SCHEME, gather
 from workbench.studies.texts import describe
 
 SAMPLED = 2**18
@@ -58,7 +58,7 @@ def agreement(
         WorkbenchError: fewer than two metrics, one that does not score single weights, or a bad share.
     """
     context = context or Context()
-    chosen = complete_scheme(scheme or {"quantizer": "rtn", "bits": 3, "group_size": 64})
+    chosen = complete_scheme(scheme or DEFAULT_SCHEME)
     asked = ask_for_weights(metrics)
     if len(asked) < 2:
         raise WorkbenchError(f"{len(asked)} metric was given; agreement needs two or more")

@@ -15,18 +15,14 @@ from workbench.linalg import topk_mask
 from workbench.measures.perplexity import paired_difference
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import read_weight
-from workbench.model.statistics import collect
-from workbench.model.texts import Windows
 from workbench.progress import Steps, within
-from workbench.registry import quantizers
 from workbench.results import Result
-from workbench.scheme import Scheme
-from workbench.studies.choice import complete_scheme, dense, find_matrices, quantize_model
+from workbench.studies.choice import complete_scheme, find_matrices
 from workbench.studies.context import Context
 from workbench.studies.court_truth import Dense
 from workbench.studies.reference import Reference, compare, reference
 from workbench.studies.scores import ask_for_weights, weight_scores
-from workbench.studies.scoring import Material, gather
+from workbench.studies.scoring import DEFAULT_SCHEME, gather
 from workbench.studies.texts import calibration_windows, describe, evaluation_windows, keep_apart
 
 RANDOM = "random"
@@ -71,7 +67,7 @@ def detach(
         WorkbenchError: a metric without a score for single weights, or a share outside of (0, 1).
     """
     context = context or Context()
-    chosen = complete_scheme(scheme or {"quantizer": "rtn", "bits": 3, "group_size": 64})
+    chosen = complete_scheme(scheme or DEFAULT_SCHEME)
     asked = ask_for_weights(metrics)
     if not shares or not all(0 < share < 1 for share in shares):
         raise WorkbenchError(f"shares are {list(shares)!r}; give parts of one above 0 and below 1, such as 0.005")
@@ -79,8 +75,8 @@ def detach(
     seen = calibration_windows(loaded, calibration, tokens or TOKENS, window)
     unseen = evaluation_windows(loaded, text, tokens or TOKENS, window)
     given = {"calibration": calibration, "tokens": tokens or TOKENS, "window": window, "scheme": chosen}
-    material = yield from within(gather(loaded, asked, **given, context=context), 0.0, 0.05)
-    weights = yield from within(_quantized(loaded, chosen, material, seen, context), 0.05, 0.06)
+    material = yield from within(gather(loaded, asked, **given, quantize=True, context=context), 0.0, 0.06)
+    weights = material.weights or {}
     scores = yield from within(weight_scores(loaded, asked, material), 0.06, 0.2)
     matrices = find_matrices(loaded)
     generator = torch.Generator().manual_seed(seed)
@@ -100,19 +96,6 @@ def detach(
         "points": rows,
     }
     return Result(document, {"detach": pd.DataFrame(rows)})
-
-
-def _quantized(
-    loaded: LoadedModel, scheme: Scheme, material: Material, seen: Windows, context: Context
-) -> Steps[Dense]:
-    """The dense quantized weights: those that a metric compared, or made now where none did."""
-    if material.weights is not None:
-        return material.weights
-    statistics, needs = None, set(quantizers.get(scheme.quantizer).needs)
-    if needs:
-        statistics = yield from within(collect(loaded, seen, needs=needs, folder=context.statistics), 0.0, 0.8)
-    assignment = {matrix.name: scheme for matrix in find_matrices(loaded)}
-    return dense((yield from within(quantize_model(loaded, assignment, statistics), 0.8, 1.0)))
 
 
 def _curves(

@@ -50,6 +50,7 @@ def kernel_speed(
                     "operation": rate.operation,
                     "bits": rate.bits,
                     "backend": rate.backend,
+                    "reason": rate.reason,
                     "seconds": rate.seconds,
                     "weights_per_second": numel / rate.seconds,
                     "bytes_per_second": rate.moved / rate.seconds,

@@ -75,15 +75,18 @@ def gather(
     text2: str | None = None,
     scheme: Mapping[str, Any] | Scheme | None = None,
     plan: Mapping[str, Any] | None = None,
+    quantize: bool = False,
     context: Context,
 ) -> Steps[Material]:
     """Texts, statistics of the inputs and quantized weights for these metrics, and nothing that none of them reads.
+
+    With `quantize` there are quantized weights also where no metric compares.
 
     Raises:
         WorkbenchError: a text is missing or too short, a bad scheme or plan, too little memory.
     """
     assignment, weights = None, None
-    if any(one.compares for one in asked):
+    if quantize or any(one.compares for one in asked):
         chosen = DEFAULT_SCHEME if scheme is None and plan is None else scheme
         assignment = read_assignment(loaded, chosen, plan)
     needs = {need for one in asked for need in one.method.needs if need in LEVELS} | needed_statistics(assignment)
