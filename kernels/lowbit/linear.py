@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lowbit import ops_products
 from lowbit.api_product import matmul
 from lowbit.contract import LowbitError
+from lowbit.layout import layout_of
 from lowbit.parts import SparseWeight, Weight
 from lowbit.tensors import tensors_of, with_tensors
 
@@ -51,6 +53,9 @@ class LowbitLinear(nn.Module):
         self._check(bias, column_scale)
         for name, tensor in self._tensors().items():
             self.register_buffer(name, tensor)
+        self._layout = layout_of(weight)
+        names = list(self._tensors())
+        self._names = tuple([n for n in names if n.startswith(kind)] for kind in ("weight_", "outlier_"))
         scale = None if column_scale is None else column_scale.detach().to(torch.float32)
         self.register_buffer("column_scale", scale)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
@@ -75,8 +80,19 @@ class LowbitLinear(nn.Module):
         """The layer's output, in x's dtype."""
         if isinstance(self.column_scale, Tensor):
             x = (x / self.column_scale).to(x.dtype)
-        y = matmul(x, self._weight, self._outliers, backend=self.backend, compute=self.compute)
+        if torch.compiler.is_compiling():
+            y = self._as_operator(x)
+        else:  # straight to the kernel: an operator would put the weight together again at every call
+            y = matmul(x, self._weight, self._outliers, backend=self.backend, compute=self.compute)
         return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _as_operator(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
+        """The same product as one opaque step of a compiled graph."""
+        weight, outliers = ([self._buffers[name] for name in names] for names in self._names)
+        flat = x.reshape(-1, self.in_features).contiguous()
+        compute, backend = self.compute or x.dtype, self.backend or ""
+        y = ops_products.matmul(flat, weight, self._layout, self.out_features, outliers, compute, backend)
+        return y.view(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
         """Shape and bits a weight, for printing."""

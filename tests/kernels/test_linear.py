@@ -171,3 +171,13 @@ def test_a_model_generates_from_packed_weights_what_it_generates_from_their_valu
     assert tokens.shape == (2, 19)
     assert _bytes(dense) - _bytes(packed) == saved
     assert _bytes(packed) < 0.35 * _bytes(dense)
+
+
+@pytest.mark.parametrize("outliers", [False, True])
+def test_a_compiled_layer_is_one_operator_and_gives_the_same(outliers: bool) -> None:
+    w = _random(OUT, IN)
+    sparse = lowbit.SparseWeight.from_mask(w, w.abs() > 2) if outliers else None
+    layer = LowbitLinear(lowbit.quantize_mixed(w, widths=(4, 2, 4), group_size=32), outliers=sparse, bias=w[:, 0])
+    x = _random(2, 3, IN, seed=1)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x), rtol=0, atol=0)
