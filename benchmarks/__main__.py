@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.measurement import Measurement
 
-PARTS = ("command", "kernels_cpu", "studies", "gradients", "app")
+PARTS = ("command", "kernels_cpu", "studies", "gradients", "quantizers", "app")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -6,7 +6,17 @@ guard()
 
 import streamlit as st  # noqa: E402
 
-from workbench.ui import bit_allocation, choices, defaults, layer_error, plan_files, plans, present, study, words  # noqa: E402
+from workbench.ui import (  # noqa: E402
+    bit_allocation,
+    choices,
+    defaults,
+    plan_files,
+    plans,
+    present,
+    quantization,
+    study,
+    words,
+)
 from workbench.ui.desk import Desk  # noqa: E402
 
 st.title("Where should the bits go?")
@@ -17,10 +27,11 @@ st.write(
 
 model, texts = choices.model(), choices.texts()
 scheme = choices.scheme(many=True)
+widths = quantization.several_widths(scheme)
 measure, by = bit_allocation.cost_choice()
 inspected = study.study(*defaults.inspect(model), label="the matrices of the model", slot="sizes", auto=True)
 cells = study.study(
-    *defaults.sensitivity(model, texts, scheme=scheme, widths=layer_error.widths_of(scheme), measure=measure, by=by),
+    *defaults.sensitivity(model, texts, scheme=scheme, widths=widths, measure=measure, by=by),
     label="what each matrix costs at each width",
     slot="cells",
     estimate="a forward pass a cell: minutes for a small model; if it is stopped it goes on where it was",

@@ -1,4 +1,4 @@
-"""What each matrix loses at each width, and what happened inside one of them."""
+"""What each matrix loses under each quantizer and width, what that costs the model, and one of them in detail."""
 
 from workbench.ui.navigation import guard
 
@@ -6,64 +6,83 @@ guard()
 
 import streamlit as st  # noqa: E402
 
-from workbench.ui import choices, defaults, kernel_speed, layer_error, present, study, words  # noqa: E402
+from workbench.ui import (  # noqa: E402
+    choices,
+    defaults,
+    kernel_speed,
+    layer_error,
+    matrix_detail,
+    method_card,
+    present,
+    quality,
+    quantization,
+    signal,
+    study,
+    words,
+)
 
 st.title("What does each layer lose?")
 st.write(
-    "Every matrix of the model is stored with fewer bits, one at a time, and its outputs are compared with those of "
-    "the full matrix. Some matrices hardly notice 3 bits, others suffer at 4. Choose a cell to see why."
+    "Choose quantizers and widths. Every matrix of the model is stored in fewer bits by each of them, and its outputs "
+    "are compared with those of the full matrix. Choose a cell to see why it suffers."
 )
 
-model, texts = choices.model(), choices.texts(measure=False)
-scheme = choices.scheme(many=True)
-widths = layer_error.widths_of(scheme)
+model, texts = choices.model(), choices.texts()
+chosen = quantization.scheme_set()
 error = layer_error.error_choice()
 found = study.study(
-    *defaults.layer_error(model, texts, scheme=scheme, widths=widths),
-    label="the error of every matrix at every width",
+    *defaults.layer_error(model, texts, schemes=chosen.schemes),
+    label="the error of every matrix under every choice",
     slot="errors",
-    estimate="some seconds for a small model",
+    estimate="some seconds a choice for a small model; methods that learn or search can take minutes",
 )
+frame, label = None, None
 if found:
     frame = found.tables["layer_error"]
+    # the choices of the map that is seen and clicked, which may be an older one
+    schemes = {defaults.short_label(one): one for one in found.spec["schemes"]}
     with found:
-        above = st.container()
+        above, cost = st.container(), st.container()
         st.subheader("One matrix, before and after")
-        matrix, bits = layer_error.cell_choice(frame, error)
+        matrix, label = layer_error.cell_choice(frame, error)
         with above:
-            layer_error.draw_map(frame, error, matrix, bits)
-    # the same family of schemes as the map that was clicked, which may be an older one
-    family = {name: found.spec[name] for name in ("quantizer", "group_size", "symmetric", "options")}
-    detail = study.study(
-        *defaults.matrix_detail(model, matrix, texts, scheme={**family, "bits": bits}),
-        label="this matrix in detail",
-        slot="detail",
-        auto=True,
-    )
+            layer_error.draw_map(frame, error, matrix, label)
+            layer_error.draw_notes(found.document["notes"])
+    with cost:
+        quality.section(defaults.quality(model, texts, schemes=list(schemes.values())), frame, label)
+    asked = defaults.matrix_detail(model, matrix, texts, scheme=schemes[label])
+    detail = study.study(*asked, label="this matrix in detail", slot="detail", auto=True)
     if detail:
         with detail:
-            layer_error.draw_detail(detail)
-    kernel_speed.section(model, found.document["backend"], scheme, widths)
+            matrix_detail.draw(detail)
+    signal.section(model, texts, list(schemes.values()), label)
+method_card.section(chosen.quantizers, frame, label)
+if found:
+    grid = defaults.scheme(group_size=chosen.group, symmetric=chosen.symmetric)
+    kernel_speed.section(model, found.document["backend"], grid, chosen.widths)
 
 present.how_to_read(
-    "**The map.** A column is one weight matrix, a row is one width. Bright cells lose more (of the signal to noise "
-    "ratio: less). The framed cell is the one shown in detail; click another one, or choose a cell of the "
-    "table.\n\n"
+    "**The map.** A column is one weight matrix, a row is one quantizer at one width. Bright cells lose more (of the "
+    "signal to noise ratio: less). The framed cell is the one shown in detail; click another one, or choose a cell of "
+    "the table.\n\n"
     "**Output error** is what counts for the model: how far the outputs of the matrix are from the full ones on the "
     "calibration text, as a share of their size. **Weight error** is the same of the weights themselves, whatever "
-    "they are multiplied with. Where the two differ, the inputs of the matrix decide.\n\n"
-    "Every matrix is measured alone, with the inputs of the full model. How such errors add up is on the pages "
-    "Trade-off and Bit allocation."
+    "they are multiplied with. A method that looks at the inputs may have the larger weight error and the smaller "
+    "output error.\n\n"
+    "Errors are those of each matrix alone, on inputs of the full model. What they add up to is the **perplexity** "
+    "below the map: further left is smaller, lower is better, the dashed line is the full model. A hollow point is "
+    "beaten by another one that is at least as small and as good; bars are one standard error, paired over windows.\n\n"
+    "**How the signal travels.** Mean square and variance of the hidden states behind each block should stay where "
+    "the full model has them (the wide grey line). The signal error is the mean squared difference to its hidden "
+    "states, as a share of their mean square: it shows where errors build up, and where they heal."
 )
-about = choices.described("quantizers", scheme["quantizer"])
 present.provenance(
     {
         "model": model,
-        "quantizer": scheme["quantizer"],
-        "options": scheme["options"],
+        "quantizers": ", ".join(chosen.quantizers),
         "calibration": words.value_words("calibration", texts.calibration),
+        "evaluation": words.value_words("text", texts.text),
         "tokens": texts.tokens,
-        "paper": about["reference"],
-        "note": about["note"],
+        "window": texts.window,
     }
 )

@@ -6,7 +6,7 @@ guard()
 
 import streamlit as st  # noqa: E402
 
-from workbench.ui import choices, court, defaults, layer_error, present, study, words  # noqa: E402
+from workbench.ui import choices, court, defaults, present, quantization, study, words  # noqa: E402
 
 st.title("Which metric to believe?")
 st.write(
@@ -16,7 +16,7 @@ st.write(
 
 model, texts = choices.model(), choices.texts()
 scheme = choices.scheme(many=True)
-widths = [bits for bits in layer_error.widths_of(scheme) if bits < 8] or [4]
+widths = [bits for bits in quantization.several_widths(scheme) if bits < 8] or [4]
 st.caption("8 bits are left out: what they change cannot be told from noise, and so cannot judge.")
 found = study.study(
     *defaults.court(model, texts, scheme=scheme, widths=widths),

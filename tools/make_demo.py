@@ -52,6 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--demo", type=Path, default=PROJECT / "data" / "demo")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--check-only", action="store_true")
+    parser.add_argument("--source", type=Path, help="model folder that the corpus was sampled from, to compare with")
     return parser.parse_args()
 
 
@@ -146,7 +147,28 @@ def greedy(folder: Path) -> list[str]:
     return told
 
 
-def write_card(demo: Path, run: Path, found: dict[str, dict[str, float]], samples: list[str]) -> None:
+def distinct_share(texts: list[str], words: int = 4, length: int = 70) -> float:
+    """Distinct sequences of four words as a share of all, over the first 70 words of each text; 1 for no repetition."""
+    shares = []
+    for text in texts:
+        spoken = text.split()[:length]
+        runs = [tuple(spoken[start : start + words]) for start in range(len(spoken) - words + 1)]
+        shares.append(len(set(runs)) / max(1, len(runs)))
+    return sum(shares) / len(shares)
+
+
+def repetition(samples: list[str], source: Path | None) -> str:
+    """How much the greedy text repeats itself, beside the model that the corpus was sampled from."""
+    own = f"{distinct_share(samples):.2f} of the sequences of four words in the first 70 are distinct"
+    if source is None:
+        return own
+    others = distinct_share(greedy(source))
+    return f"{own}; {others:.2f} for the model that told the training stories, of the same size and trained far longer"
+
+
+def write_card(
+    demo: Path, run: Path, found: dict[str, dict[str, float]], samples: list[str], source: Path | None
+) -> None:
     """The model card, every figure from this run."""
     config = json.loads((demo / "config.json").read_text())
     arguments = json.loads((run / "arguments.json").read_text())
@@ -187,8 +209,8 @@ nearest, asymmetric, group 64, all block matrices (rise of the loss in nats a to
 {rows}
 
 **Limits.** It knows children's stories and nothing else: no facts, no other language, no instructions. Its plots wander,
-names change within a story, and greedy text falls into repetition. On text of another kind its perplexity is far larger
-and says little about quantization.
+names change within a story, and greedy text falls into repetition ({repetition(samples, source)}).
+On text of another kind its perplexity is far larger and says little about quantization.
 
 **Ten greedy continuations**, as they came:
 
@@ -218,7 +240,7 @@ def main() -> None:
         for path in staged.iterdir():
             shutil.copy(path, args.demo / path.name)
     shutil.copy(args.run / "log.csv", args.demo / "loss.csv")
-    write_card(args.demo, args.run, found, samples)
+    write_card(args.demo, args.run, found, samples, args.source)
     print(f"perplexity {math.exp(found['full']['loss']):.3f}; written to {args.demo}")
 
 

@@ -11,7 +11,10 @@ class WorkbenchError(Exception):
 def shown(value: object, limit: int = 80) -> str:
     """A value as it may stand in a message: quoted, printable characters only, at most `limit` of them."""
     text = repr(value[:limit] if isinstance(value, str) else value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    if len(text) <= limit:
+        return text
+    end = f"…{text[0]}" if isinstance(value, str) else "…"  # the quote is closed again
+    return text[: limit - len(end)] + end
 
 
 def unknown(kind: str, name: object, choices: list[str] | tuple[str, ...]) -> WorkbenchError:

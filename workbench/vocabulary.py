@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-STUDY_VERSION = 2
+STUDY_VERSION = 3
 """Part of every result's key: raised when a study returns other numbers or columns for the same question."""
 
 COLUMNS: dict[str, str] = {
@@ -53,11 +53,74 @@ COLUMNS: dict[str, str] = {
     "count": "how many fall into the bin or onto the level",
     "original": "weights in the bin before quantization",
     "quantized": "weights in the bin after quantization",
+    # maps of input tokens, held against what the model does when tokens are removed
+    "curve": "deletion (tokens removed, best first) or insertion (put back, best first)",
+    "removed": "share of the tokens removed, or put back",
+    "sd": "standard deviation over random orders, in the unit of the number beside it",
+    "deletion_auc": "mean of what is explained while tokens are removed, best first; low is good",
+    "deletion_z": "standard deviations of random orders by which deletion is better than their mean",
+    "deletion_percentile": "share of random orders that deletion beats",
+    "insertion_auc": "mean of what is explained while tokens are put back, best first; high is good",
+    "insertion_z": "standard deviations of random orders by which insertion is better than their mean",
+    "insertion_percentile": "share of random orders that insertion beats",
+    "random_auc": "mean area of random orders, the same for deletion and insertion",
+    "random_sd": "standard deviation of the areas of random orders",
+    "comprehensiveness": "probability that is lost without the top tokens, mean over 5, 10, 20 and 50 %; high is good",
+    "comprehensiveness_z": "standard deviations of random orders by which it is better than their mean",
+    "sufficiency": "probability that the top tokens alone lose, mean over 5, 10, 20 and 50 %; low is good",
+    "sufficiency_z": "standard deviations of random orders by which it is better than their mean",
+    "completeness_gap": "change of the target that the scores leave unexplained, in its unit",
+    "relative_gap": "the size of that gap as a share of the change",
+    "infidelity": "squared error of the scores as a forecast of removals, over that of scores of zero; low is good",
+    "entropy": "entropy of the sizes of the scores as shares, nats",
+    "randomised_spearman": "rank correlation with the map of the model with shuffled weights; near 0 is good",
+    "class_spearman": "rank correlation with the map of the least likely next token; near 0 is good",
+    "kendall": "Kendall's rank correlation, -1 to 1",
+    "top_k_overlap": "part of the largest few scores that both maps have in common",
+    "aiou": "intersection over union of the sizes of two maps, each made to sum to 1",
+    "baseline": "what a path starts from",
+    # maps of the full and of the quantized model
+    "prompt": "number of a prompt in its list, from 0",
+    "full_score": "score of the token in the full model, in the unit of the target",
+    "quantized_score": "its score in the quantized model",
+    "drift": "quantized score minus full score",
+    "sign_flips": "tokens among the full model's largest few scores whose sign is the opposite",
+    "l1": "sum of the differences of two maps whose sizes sum to 1, 0 to 2",
+    "centre_shift": "positions by which the centre of the scores moves to the right",
+    "noise_floor": "rank correlation of two maps of the full model that differ in the method's own chance alone",
+    "full_value": "the target in the full model",
+    "quantized_value": "the target in the quantized model",
+    "same_answer": "whether both models find the same next token likeliest",
+    "kl": "divergence of the next-token distribution from the full model's, nats",
+    "damage": "part of the loss of the target that this matrix's rounding causes at this token",
+    "blame": "divergence that goes when this token is replaced, nats",
     # windows of the calibration text
     "text": "beginning of the text that a row is about",
     "el2n": "mean over tokens of the distance between predicted probabilities and the token that came, 0 to 1.414",
     "grand": "norm of the gradient of the window's mean loss over all matrices, nats",
     "fisher_share": "share of the window in the sum of squared gradients, the trace of the Fisher matrix",
+    # hidden states behind a block
+    "mean_square": "mean square of the hidden states behind a block, over tokens and channels",
+    "variance": "their variance over tokens and channels",
+    "signal_error": "mean squared difference to the full model's hidden states, as a share of their mean square",
+    # attention
+    "head": "index of an attention head in its layer",
+    "key": "index of the token that is looked at",
+    "key_token": "text of that token",
+    "attention": "attention probability",
+    "received": "mean attention that a token gets from the positions behind it, over heads",
+    "spread": "how many tokens the last position looks at, exp of the entropy of its attention",
+    "distance": "how many tokens back it looks, mean weighted by attention",
+    "first_share": "share of its attention on the first token",
+    "sink_share": "share of its attention on sinks; empty without sinks",
+    "mean_spread": "spread, mean over the positions behind the first",
+    "mean_distance": "distance, mean over the positions behind the first",
+    "mean_first_share": "share of attention on the first token, mean over the positions behind it",
+    "mean_sink_share": "share of attention on sinks, mean over the positions that see one and are none",
+    "phi": "largest entry of a hidden state in the sink dimensions, over its root mean square",
+    "limit": "phi above which a token is a sink",
+    "sink": "whether the token is a sink of the layer",
+    "kl_kept": "KL of the next token to the full model, with this token's states kept exact, nats",
     # what it costs
     "weight_error": "relative Frobenius error of the weights",
     "output_error": "relative error of the outputs on the calibration text",

@@ -85,9 +85,9 @@ def test_a_continuation_is_read_in_its_context(sentence_piece: Vocabulary) -> No
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "gives 1 tokens, 1 of them control tokens; at least 1 token of content is needed"),
-        ("  \n", "gives 1 tokens, 1 of them control tokens"),
-        ("</s> <s>", "gives 3 tokens, 3 of them control tokens"),
+        ("", "the prompt is empty; at least 1 token of content is needed"),
+        ("  \n", "the prompt is empty"),
+        ("</s> <s>", "gives 3 tokens, 3 of them control tokens; at least 1 token of content is needed"),
         ("w4 " * 64, "has 65 tokens; the model reads at most 64"),
         ("w4 " * 4000, "has 12000 characters; at most 10000 are read"),
         ("w4 \ud800", "is not valid text at character 3"),
@@ -107,5 +107,5 @@ def test_the_longest_prompt_that_fits_is_read() -> None:
 
 
 def test_an_empty_prompt_without_special_tokens_is_refused(byte_level: Vocabulary) -> None:
-    with pytest.raises(WorkbenchError, match="gives 0 tokens"):
+    with pytest.raises(WorkbenchError, match="the prompt is empty"):
         encode(byte_level, "", 64)

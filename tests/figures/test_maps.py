@@ -69,15 +69,18 @@ def test_names_are_shown_literally() -> None:
     assert "<u>" not in figure.data[1].hovertemplate
 
 
-def test_error_map_has_a_row_a_width_and_a_column_a_matrix() -> None:
-    frame = matrices().merge(pd.DataFrame({"bits": [4, 2]}), how="cross").assign(output_error=range(1, 9))
-    figure = error_map(frame, value="output_error", unit="output error", selected=2)
-    assert list(figure.layout.yaxis.ticktext) == ["2", "4"]
-    assert figure.layout.yaxis.title.text == "bits"
-    assert [round(10**value) for value in figure.data[0].z[0]] == [2, 4, 6, 8]
-    assert [round(10**value) for value in figure.data[0].z[1]] == [1, 3, 5, 7]
+def test_error_map_has_a_row_a_choice_and_a_column_a_matrix() -> None:
+    choices = pd.DataFrame({"label": ["rtn 4 bit", "rtn 2 bit", "<b>x</b>"], "quantizer": ["rtn", "rtn", "<b>x</b>"]})
+    frame = choices.merge(matrices(), how="cross").assign(output_error=range(1, 13))
+    figure = error_map(frame, value="output_error", unit="output error", selected=6)
+    assert list(figure.layout.yaxis.ticktext) == ["rtn 4 bit", "rtn 2 bit", "&lt;b&gt;x&lt;/b&gt;"]
+    assert [round(10**value) for value in figure.data[0].z[0]] == [1, 2, 3, 4]
+    assert [round(10**value) for value in figure.data[0].z[2]] == [9, 10, 11, 12]
+    assert list(figure.data[1].customdata[6][:2]) == [6, "layers.1.part.q_proj.weight, rtn 2 bit"]
     chosen = next(shape for shape in figure.layout.shapes if shape.type == "rect")
-    assert (chosen.x0, chosen.y0) == (0.5, 0.5)
+    assert (chosen.x0, chosen.y0) == (1.5, 0.5)
+    between = [shape.y0 for shape in figure.layout.shapes if shape.type == "line" and shape.xref == "paper"]
+    assert between == [1.5]  # between the two quantizers, not between two widths of one
 
 
 def test_only_small_maps_write_their_numbers() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from workbench import results
 from workbench.errors import WorkbenchError
-from workbench.jobs.shelf import PARTIAL_AGE, Shelf, cache_limit
+from workbench.jobs.shelf import Shelf, cache_limit
 from workbench.results import Result
+from workbench.trimming import PARTIAL_AGE
 
 
 @pytest.fixture

@@ -298,7 +298,9 @@ def test_a_damaged_or_foreign_file_is_computed_anew(
 
 def test_a_folder_that_cannot_be_written_is_named(tiny_llama: LoadedModel, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(WorkbenchError, match="cannot be written"):
+    with pytest.raises(
+        WorkbenchError, match=r"folder '.*file' \(File exists\); free space there, or set WORKBENCH_CACHE"
+    ):
         run(collect(tiny_llama, some_windows(tiny_llama, 2), needs=["mean"], folder=tmp_path / "file"))
 
 

@@ -168,7 +168,7 @@ def test_the_window_defaults_to_the_context(tiny_llama: LoadedModel) -> None:
         (129, None, "129; it must lie between 2 and the model's context of 128"),
         (1, None, "window has value 1"),
         (-4, None, "window has value -4"),
-        (64, None, "has 10 tokens; one window is 64"),
+        (64, None, "has 10 tokens; one window is 64: choose a longer text or a smaller window"),
         (8, 7, "tokens has value 7; it must be at least one window of 8"),
         (8, 0, "tokens has value 0"),
     ],

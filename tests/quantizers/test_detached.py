@@ -13,11 +13,14 @@ from workbench.model.gradients import gradient_sweep
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import read_weight
 from workbench.model.texts import Windows, make_windows, read_text
-from workbench.quantizers.detached import DenseAndSparse, detach, largest, outlier_ratios
+from workbench.progress import Steps
+from workbench.quantizers.arithmetic.detach_steps import detach_in_steps
+from workbench.quantizers.driving.model_task import ModelTask, Weights
 from workbench.quantizers.rtn import rtn
 from workbench.quantizers.weight import QuantizedWeight
+from workbench.quantizers.weights.detached import DenseAndSparse, detach, largest, outlier_ratios
+from workbench.scheme import Scheme
 from workbench.studies.choice import find_matrices
-from workbench.studies.detach_steps import detach_in_steps
 
 
 @pytest.fixture
@@ -77,7 +80,9 @@ def test_steps_detach_the_budget_exactly_and_what_matters_most(tiny_llama: Loade
     matrices = find_matrices(tiny_llama)
     quantized = {m.name: rtn(read_weight(tiny_llama.model, m), bits=2, group_size=32) for m in matrices}
     total = sum(m.parameters for m in matrices)
-    found = workbench.run(detach_in_steps(tiny_llama, windows, quantized, budget=0.01, steps=2))
+    task, full = _task(tiny_llama, windows), {m.name: read_weight(tiny_llama.model, m) for m in matrices}
+    masks = workbench.run(detach_in_steps(task, quantized, budget=0.01, steps=2))
+    found = {name: detach(weight, full[name], masks[name]) for name, weight in quantized.items()}
     counts = [weight.detached for weight in found.values() if isinstance(weight, DenseAndSparse)]
     assert sum(counts) == int(0.01 * total)
     stored = sum(8 * weight.nbytes for weight in found.values())
@@ -88,7 +93,7 @@ def test_steps_detach_the_budget_exactly_and_what_matters_most(tiny_llama: Loade
     before, after = (_path_mass(tiny_llama, windows, held) for held in (quantized, found))
     assert after < 0.99 * before  # more than a random hundredth would take away
     with pytest.raises(WorkbenchError, match="above 0 and below 1"):
-        workbench.run(detach_in_steps(tiny_llama, windows, quantized, budget=1.5))
+        workbench.run(detach_in_steps(task, quantized, budget=1.5))
 
 
 def test_one_step_detaches_the_largest_path_integrals(tiny_llama: LoadedModel, tmp_path) -> None:
@@ -98,11 +103,17 @@ def test_one_step_detaches_the_largest_path_integrals(tiny_llama: LoadedModel, t
     matrices = find_matrices(tiny_llama)
     quantized = {m.name: rtn(read_weight(tiny_llama.model, m), bits=2, group_size=32) for m in matrices}
     scores = _path_scores(tiny_llama, windows, quantized)
-    found = workbench.run(detach_in_steps(tiny_llama, windows, quantized, budget=0.01, steps=1))
-    changed = {name: found[name].dequantize() != quantized[name].dequantize() for name in quantized}
+    changed = workbench.run(detach_in_steps(_task(tiny_llama, windows), quantized, budget=0.01, steps=1))
     inside = min(float(scores[name][mask].min()) for name, mask in changed.items() if mask.any())
     outside = max(float(scores[name][~mask].max()) for name, mask in changed.items())
     assert inside >= outside
+
+
+def _task(loaded: LoadedModel, windows: Windows) -> ModelTask:
+    def below(scheme: Scheme, weights: Weights | None) -> Steps[dict[str, QuantizedWeight]]:
+        raise AssertionError("nothing is quantized here")
+
+    return ModelTask(loaded, tuple(find_matrices(loaded)), windows, below)
 
 
 def _path_scores(loaded: LoadedModel, windows: Windows, held: Mapping[str, QuantizedWeight]) -> dict[str, torch.Tensor]:

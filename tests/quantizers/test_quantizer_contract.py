@@ -15,6 +15,7 @@ FROM_WEIGHTS = [
     method
     for method in quantizers.methods()
     if method.traits["scope"] == "matrix" and not method.needs and not method.traits.get("fixed_width", False)
+    if not {"fixed_group", "widths"} & set(method.traits)
 ]
 every_quantizer = pytest.mark.parametrize("quantizer", FROM_WEIGHTS, ids=lambda method: method.name)
 
@@ -32,7 +33,9 @@ def test_a_quantizer_says_what_it_is(method: Method):
     assert method.summary.endswith(".")
     assert method.reference
     assert method.cost
-    assert method.traits["scope"] in ("matrix", "block")
+    assert method.traits["scope"] in ("matrix", "block", "model")
+    assert method.traits["formula"]
+    assert isinstance(method.traits["ours"], str)
 
 
 @every_quantizer

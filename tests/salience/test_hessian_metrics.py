@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from workbench import inverse_factor
 from workbench.linalg import DampingRaised, damped_hessian, inverse_cholesky, spearman, topk_mask
 from workbench.model.sites import SiteStatistics
 from workbench.registry import salience
-from workbench.salience import hessian
 
 Maker = Callable[[torch.Tensor], SiteStatistics]
 
@@ -100,7 +100,8 @@ def test_raised_damping_is_said_and_the_usual_one_is_silent(statistics_of: Maker
 
 def test_a_site_is_factored_once_for_all_its_matrices(layer_s, monkeypatch: pytest.MonkeyPatch):
     made = []
-    monkeypatch.setattr(hessian, "inverse_cholesky", lambda *given: made.append(given) or inverse_cholesky(*given))
+    count = lambda *given: made.append(given) or inverse_cholesky(*given)  # noqa: E731
+    monkeypatch.setattr(inverse_factor, "inverse_cholesky", count)
     site = replace(layer_s.statistics, gram=layer_s.statistics.gram.clone())
     for name in ("obs", "hinv2", "chol2"):
         salience.get(name)(layer_s.weight[:8], site, damping=0.02)

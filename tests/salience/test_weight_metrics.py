@@ -9,12 +9,13 @@ import torch
 from scipy.stats import entropy
 
 import lowbit
+from workbench.distributions import spread_histogram
 from workbench.linalg import spearman, topk_mask
 from workbench.model.sites import SiteStatistics
 from workbench.model.weightstats import WeightStatistics
 from workbench.salience import lift as lift_module
 from workbench.salience.dimap import dimap
-from workbench.salience.kl import _cells, _spread_histogram, kl
+from workbench.salience.kl import _cells, kl
 from workbench.salience.lift import lift, randomized
 from workbench.salience.modhifi import modhifi, singleton_fidelity, subset_fidelity
 from workbench.salience.utilized_rank import used_directions, utilized_rank
@@ -178,7 +179,7 @@ def test_kl_of_histograms_that_were_made_by_hand():
     full = torch.tensor([0.25, 0.25, 0, 0.25, 0, 0.25, 0, 0])  # bins of 7/16, from -1.75 to 1.75
     low, high = _cells(quantized.double(), 64, 1.0)
     edges = torch.linspace(-1.75, 1.75, 9, dtype=torch.float64)
-    spread = _spread_histogram(low, high, edges)
+    spread = spread_histogram(low, high, edges)
     left, right = 0.75, 0.25
     expected = torch.tensor([left * (0.4375 + 0.25) / 2] + [left * 0.4375 / 2] * 3 + [right * 0.4375 / 2] * 4)
     expected[-1] += right * 0.25 / 2

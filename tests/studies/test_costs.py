@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -12,9 +13,9 @@ from workbench.errors import WorkbenchError
 from workbench.model.matrices import quantizable_matrices, read_weight
 from workbench.model.overlay import overlay
 from workbench.model.texts import make_windows, read_text
+from workbench.quantizers.driving.schemes import quantize_matrix
 from workbench.results import dumps
 from workbench.scheme import Scheme
-from workbench.studies.choice import quantize_matrix
 
 SIZES = {"tokens": 256, "window": 32}
 THREE = {"quantizer": "rtn", "bits": 3, "group_size": 64, "symmetric": False, "options": {}}
@@ -138,14 +139,21 @@ def test_unknown_words_name_the_choices(tiny_llama, texts, finish) -> None:
 
 
 def test_layer_error_falls_as_bits_are_added_and_fits_the_size_formula(tiny_llama, texts, finish) -> None:
-    steps = studies.layer_error(tiny_llama, bits=[2, 3, 4, 8], calibration=texts["calibration"], **SIZES)
-    table = finish(steps).tables["layer_error"]
+    schemes = [{**THREE, "bits": bits} for bits in (2, 3, 4, 8)]
+    result = finish(studies.layer_error(tiny_llama, schemes=schemes, calibration=texts["calibration"], **SIZES))
+    table = result.tables["layer_error"]
+    assert list(table["label"].unique()) == [f"rtn {bits} bit g64" for bits in (2, 3, 4, 8)]
+    assert [one["bits"] for one in result.document["schemes"]] == [2, 3, 4, 8]
     for _, rows in table.groupby("matrix"):
         ordered = rows.sort_values("bits")
         assert ordered["output_error"].is_monotonic_decreasing
         assert ordered["sqnr_db"].is_monotonic_increasing
     wide = table[(table["role"] == "q_proj") & (table["bits"] == 3)]
     assert (wide["stored_bits"] == 3.5).all()
+    assert (wide["parameters"] == 64 * 64).all()
+    for few in ([], [THREE] * 65):
+        with pytest.raises(WorkbenchError, match="1 to 64"):
+            finish(studies.layer_error(tiny_llama, schemes=few, calibration=texts["calibration"], **SIZES))
 
 
 def test_tradeoff_equals_evaluate_point_by_point(tiny_llama, texts, finish) -> None:
@@ -165,7 +173,7 @@ def test_a_matrix_in_detail(tiny_llama, texts, finish) -> None:
     name = quantizable_matrices(tiny_llama.model)[0].name
     calibration = {"calibration": texts["calibration"], **SIZES}
     result = finish(studies.matrix_detail(tiny_llama, matrix=name, scheme=THREE, **calibration))
-    table = finish(studies.layer_error(tiny_llama, bits=[3], **calibration)).tables["layer_error"]
+    table = finish(studies.layer_error(tiny_llama, schemes=[THREE], **calibration)).tables["layer_error"]
     row = table[table["matrix"] == name].iloc[0]
     for key in ("weight_error", "output_error", "sqnr_db", "cosine", "stored_bits"):
         assert result.document[key] == pytest.approx(row[key], rel=1e-9)
@@ -176,6 +184,27 @@ def test_a_matrix_in_detail(tiny_llama, texts, finish) -> None:
     assert levels["count"].sum() == 64
     with pytest.raises(WorkbenchError, match="no matrix"):
         finish(studies.matrix_detail(tiny_llama, matrix="<b>nope</b>", scheme=THREE, **calibration))
+
+
+def test_the_detail_of_a_method_with_a_table_a_row_knows_its_boundaries(tiny_llama, texts, finish) -> None:
+    matrix = quantizable_matrices(tiny_llama.model)[0]
+    calibration = {"calibration": texts["calibration"], **SIZES}
+    scheme = {"quantizer": "codebook", "bits": 2, "group_size": -1, "symmetric": False, "options": {}}
+    result = finish(studies.matrix_detail(tiny_llama, matrix=matrix.name, scheme=scheme, **calibration))
+    weight = read_weight(tiny_llama.model, matrix).double()
+    values = quantize_matrix(weight.float(), None, Scheme("codebook", 2, -1)).dequantize().double()
+    near = 0
+    for row, rounded in zip(weight.tolist(), values.tolist(), strict=True):
+        levels = sorted(set(rounded))
+        for value in row:
+            pairs = itertools.pairwise(levels)
+            near += any(abs(value - (low + high) / 2) < 0.05 * (high - low) for low, high in pairs)
+    assert result.document["near_boundary_share"] == pytest.approx(near / weight.numel())
+    assert result.document["levels_of"] == "row"
+    assert len(result.tables["levels"]) == 4
+    several = {"quantizer": "hqq", "bits": 2, "group_size": 32, "symmetric": False, "options": {}}
+    grids = finish(studies.matrix_detail(tiny_llama, matrix=matrix.name, scheme=several, **calibration))
+    assert grids.document["near_boundary_share"] is None
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ Browser tests carry the mark `browser`. Where no Chromium exists they are skippe
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 import streamlit as st
 from fake_client import Answers, FakeClient
+from opened_pages import MODEL, ROOT, keep_screenshot
 from playwright.sync_api import Browser, Page, sync_playwright
 from streamlit.testing.v1 import AppTest
 
@@ -29,9 +29,6 @@ from workbench.jobs.keys import study_key
 from workbench.results import save
 from workbench.ui import defaults, session
 
-ROOT = Path(__file__).resolve().parents[2]
-ARTIFACTS = ROOT / "test-artifacts"
-MODEL = "tiny"
 SIZES = {
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -178,21 +175,6 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
         keep_screenshot(opened, request.node.name)
     context.close()
     assert trouble == []
-
-
-def keep_screenshot(opened: Page, name: str) -> Path:
-    """Save what a browser page shows to the artifacts folder, under the name of its test."""
-    ARTIFACTS.mkdir(exist_ok=True)
-    path = ARTIFACTS / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}.png"
-    opened.screenshot(path=path, full_page=True)
-    return path
-
-
-def settled(opened: Page) -> None:
-    """Wait until the app has finished its run; wait for the expected text first, the state alone is racy."""
-    opened.wait_for_selector(
-        "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]", timeout=30_000
-    )
 
 
 def leaves_this_computer(url: str) -> bool:

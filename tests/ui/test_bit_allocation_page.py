@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import MODEL, settled
 from fake_client import Answers
+from opened_pages import MODEL, settled
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -114,6 +114,18 @@ def test_a_plan_for_another_model_is_refused(open_page: Open) -> None:
     document["model"]["weights_sha256"] = "0" * 64
     app.file_uploader[0].upload("plan.json", json.dumps(document).encode(), "application/json").run()
     assert "another model" in app.error[0].value
+    assert text_of(app) == before
+
+
+def test_a_plan_with_a_quantizer_that_nobody_knows_is_refused(open_page: Open) -> None:
+    app = open_page(STEM)
+    before = text_of(app)
+    raw = before.replace('"method": "rtn"', '"method": "<b>magic</b>"').encode()
+    app.file_uploader[0].upload("plan.json", raw, "application/json").run()
+    assert not app.exception
+    told = app.error[0].value.replace("\\", "")
+    assert "unknown quantizer '<b>magic</b>'; choose one of: " in told
+    assert "rtn" in told
     assert text_of(app) == before
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import MODEL, ROOT, settled
+from opened_pages import MODEL, ROOT, settled
 from playwright.sync_api import Browser, Page, expect
 
 from workbench.ui import escape
@@ -243,3 +243,32 @@ def test_a_new_prompt_is_computed_by_the_worker_and_shown(page: Page, server: st
     expect(page.get_by_text("What follows was computed for other choices").first).to_be_visible(timeout=20_000)
     expect(tokens(page).last).to_have_text(re.compile("t$"), timeout=120_000)
     expect(tokens(page)).to_have_count(15, timeout=120_000)
+
+
+@pytest.mark.slow
+def test_another_quantizer_is_chosen_and_its_error_shown(page: Page, server: str) -> None:
+    show(page, f"{server}/layer_error?model={MODEL}&widths=2,3", "What does each layer lose?")
+    box = page.get_by_label("Quantizers", exact=True)
+    box.click()
+    box.type("codebook")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Compute the error of every matrix under every choice").click()
+    charts = page.get_by_role("figure")
+    told = re.compile("Output error .* codebook 2 bit row, codebook 3 bit row")
+    expect(charts.first).to_have_attribute("aria-label", told, timeout=120_000)
+    error = page.get_by_test_id("stMetric").filter(has_text="Output error")
+    expect(error).to_be_visible(timeout=60_000)
+    settled(page)
+    assert "quantizers=codebook" in page.url
+    choice = page.get_by_label("Quantizer and width in detail")
+    choice.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # a menu that opens while the page scrolls is closed at once
+    choice.fill("codebook 3")
+    page.get_by_role("option", name="codebook 3 bit row").click()
+    detail = page.get_by_text("codebook, 3 bits, whole rows")
+    expect(detail).to_be_visible(timeout=60_000)
+    expect(error).to_contain_text(re.compile(r"\d %"))
+    settled(page)
+    assert "label=codebook" in page.url
+    expect(page.get_by_role("tab", name="codebook")).to_be_visible()

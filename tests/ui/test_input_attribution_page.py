@@ -113,3 +113,11 @@ def test_it_waits_for_the_worker_to_list_its_methods(open_page: Open, client: Fa
     client.ready = True
     app.run()
     assert app.selectbox(key="method").value == "gradient"
+
+
+def test_a_prompt_over_the_limit_is_cut_and_said_so(open_page: Open, client: FakeClient) -> None:
+    app = open_page(STEM)
+    app.text_area(key="prompt").set_value("so long " * 12_500).run()
+    assert not app.exception
+    assert any("Prompt has 100,000 characters; the first 10,000 are read." in one.value for one in app.warning)
+    assert "prompt" not in app.query_params

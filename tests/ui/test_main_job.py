@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import keep_screenshot, settled
+from opened_pages import keep_screenshot, settled
 from playwright.sync_api import Browser, Page, expect
 
 from workbench.allocation.plan import parse, stored_bits

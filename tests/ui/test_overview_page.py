@@ -31,6 +31,17 @@ def test_it_opens_on_finished_results_with_three_sentences(open_page: Open) -> N
     assert "**The words.** After the prompt below the model expects “" in shown
 
 
+def test_an_address_with_a_model_that_is_not_offered_says_so_until_another_is_asked_for(open_page: Open) -> None:
+    app = open_page(model="gone **b**")
+    assert not app.exception
+    told = app.warning[0].value.replace("\\", "")
+    assert "asks for model 'gone **b**', which is not offered here" in told
+    assert "choose one of: tiny. This page is about tiny." in told
+    assert len(app.run().warning) == 1
+    app.query_params["model"] = "tiny"
+    assert not app.run().warning
+
+
 def test_it_shows_words_and_weights_together_with_their_tables(open_page: Open) -> None:
     app = open_page()
     strip, charts = app.get("bidi_component"), app.get("plotly_chart")

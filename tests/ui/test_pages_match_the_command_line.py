@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import settled
+from opened_pages import settled
 from playwright.sync_api import Page, expect
 
 from workbench.ui.numbers import number
@@ -100,10 +100,12 @@ def test_weight_salience(app: str, model: str, page: Page, answer: Callable[...,
 
 
 def test_layer_error(app: str, model: str, page: Page, answer: Callable[..., Any]) -> None:
-    open_page(page, app, "layer_error", model, group=32)
-    evaluated = answer("evaluate", "--bits", 2, "--group-size", 32, "--tokens", 4096, reads=("--calibration", "--text"))
+    open_page(page, app, "layer_error", model, quantizers="gptq", widths="2,3", group=32)
+    asked = ("--quantizer", "gptq", "--bits", 2, "--group-size", 32, "--tokens", 4096)
+    evaluated = answer("evaluate", *asked, reads=("--calibration", "--text"))
     worst = max(evaluated["matrices"], key=lambda row: row["output_error"])
-    shows(page, f"{worst['name']} at 2 bits, {number(worst['output_error'])}")
+    shows(page, f"{worst['name']} under gptq 2 bit g32, {number(worst['output_error'])}")
+    shows(page, f"the full model has {number(evaluated['reference']['perplexity'])}")
 
 
 def test_metric_court(app: str, model: str, page: Page, answer: Callable[..., Any]) -> None:

@@ -10,9 +10,12 @@ from fake_client import FakeClient
 from streamlit.testing.v1 import AppTest
 
 from workbench import studies
-from workbench.ui import defaults, links, words
+from workbench.quantizers.driving.schemes import complete_scheme, label_of
+from workbench.ui import defaults, escape, links, quantization, traits, words
 from workbench.ui.agreement import side_by_side, summary
-from workbench.ui.layer_error import wide_table
+from workbench.ui.layer_error import best_sentence, wide_table
+from workbench.ui.numbers import NONE
+from workbench.ui.quality import uncrowded
 from workbench.ui.salience import share_held, share_needed
 
 Open = Callable[..., AppTest]
@@ -55,25 +58,135 @@ def test_share_of_the_curve_between_its_points() -> None:
 def test_layer_error_shows_the_worst_cell_at_first(open_page: Open) -> None:
     app = open_page("layer_error")
     assert not app.exception
-    assert titles(app)[0] == "bits"
-    assert len(app.get("plotly_chart")) == 5
-    assert any("2 bits" in one.value for one in app.markdown)
+    drawn = ["", "perplexity", "weights", "weights of the first group", "relative error", "mean square"]
+    assert titles(app)[:6] == drawn
+    assert app.multiselect(key="quantizers").value == ["rtn", "gptq"]
+    rows = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]["yaxis"]["ticktext"]
+    assert rows == [f"{name} {bits} bit g64" for name in ("rtn", "gptq") for bits in (2, 3, 4)]
+    assert app.selectbox(key="label").value.endswith(" 2 bit g64")
     labels = [metric.label for metric in app.metric]
     assert {"Output error", "Signs turned", "Near a boundary", "Stored bits"} <= set(labels)
 
 
 def test_layer_error_shows_the_cell_of_the_address(open_page: Open, client: FakeClient) -> None:
-    app = open_page("layer_error", matrix=UP, bits="8", error="weight error")
+    app = open_page("layer_error", matrix=UP, label="gptq 8 bit g64", widths="4,8", error="weight error")
     assert app.selectbox(key="matrix").value == UP
-    assert any("8 bits" in one.value and "up\\_proj" in one.value for one in app.markdown)
+    assert any("gptq\\, 8 bits" in one.value and "up\\_proj" in one.value for one in app.markdown)
+
+
+def test_layer_error_compares_the_set_of_the_address(open_page: Open, client: FakeClient) -> None:
+    app = open_page(
+        "layer_error", quantizers="codebook,billm,rtn", widths=["2", "8"], group="32", label="rtn 8 bit g32"
+    )
+    assert not app.exception
+    assert app.selectbox(key="label").options == [
+        "codebook 2 bit row", "billm fixed width g128", "rtn 2 bit g32", "rtn 8 bit g32",
+    ]  # fmt: skip
+    told = [one.value for one in app.caption]
+    assert "Left out, because the method does not have this width: codebook at 8 bits." in told
+    assert (
+        "Fixed by the method itself. codebook: whole rows, no symmetric grid; billm: a width of its own, "
+        "groups of 128, no symmetric grid." in told
+    )
+    assert [one.proto.label for one in app.get("tab")][-3:] == ["codebook", "billm", "rtn"]
+    app.selectbox(key="label").select("codebook 2 bit row").run()
+    assert not app.exception
+    boundary = next(metric for metric in app.metric if metric.label == "Near a boundary")
+    assert boundary.value != NONE
+
+
+def test_the_labels_of_the_page_are_those_of_the_study(open_page: Open, client: FakeClient) -> None:
+    known = {one["name"]: one for one in client.methods()["quantizers"]}
+    for described in known.values():
+        for bits in traits.widths(described) or [None]:
+            for symmetric in (False, True):
+                asked = traits.scheme(described, bits, 32, symmetric)
+                assert defaults.short_label(asked) == label_of(complete_scheme(asked))
+    changed = traits.scheme(known["gptq"], 3, 64, False, {"act_order": True, "damping": 0.05})
+    assert defaults.short_label(changed) == label_of(complete_scheme(changed))
+    assert defaults.short_label(changed) == "gptq 3 bit g64, act_order True, damping 0.05"
+
+
+def test_layer_error_says_what_cannot_be_compared(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page("layer_error", quantizers="slim_llm", widths="8")
+    assert not app.exception
+    (sentence,) = [one.value for one in app.error]
+    assert "has one of the chosen widths" in sentence
+    monkeypatch.setattr(quantization, "SCHEMES_AT_MOST", 3)
+    everything = open_page("layer_error", widths="2,3")
+    assert not everything.exception
+    (sentence,) = [one.value for one in everything.error]
+    assert "at most 3 can be compared" in sentence
+
+
+@pytest.mark.parametrize("kind", ["tradeoff", "signal", "matrix_detail"])
+def test_each_part_of_layer_error_fails_alone(kind: str, open_page: Open, client: FakeClient) -> None:
+    client.hold(kind, "failed", error="<b>no</b> ![x](https://evil.example)")
+    app = open_page("layer_error")
+    assert not app.exception
+    (sentence,) = [one.value for one in app.error]
+    assert "![x](" not in sentence
+    assert titles(app)[0] == ""
+
+
+def test_a_card_tells_what_the_method_says_of_itself(open_page: Open, client: FakeClient) -> None:
+    app = open_page("layer_error", quantizers="gptq", widths="2")
+    known = next(one for one in client.methods()["quantizers"] if one["name"] == "gptq")
+    assert [one.value.strip("$\n") for one in app.latex] == [known["traits"]["formula"]]
+    (card,) = [one.value for one in app.markdown if "**What is ours:**" in one.value]
+    assert escape.markdown(known["reference"]) in card
+    (sizes,) = [
+        one.value for one in app.dataframe if list(one.value.columns) == ["label", "nominal_bits", "stored_bits"]
+    ]
+    assert sizes["nominal_bits"].tolist() == [2.0]
+    # rows of 96 inputs, a fifth of all weights, have two groups of 64 columns at most; the others are one group
+    assert sizes["stored_bits"].tolist() == pytest.approx([0.8 * (2 + 32 / 64) + 0.2 * (2 + 64 / 96)])
+
+
+def test_what_quantizers_had_to_change_is_told(open_page: Open, client: FakeClient) -> None:
+    given = client.result("layer_error", defaults.layer_error("tiny", None)[1])
+    assert given is None or isinstance(given.document["notes"], list)
+    app = AppTest.from_function(noted).run()
+    assert not app.exception
+    (sentence,) = [one.value for one in app.info]
+    assert sentence.startswith("For 2 cells the quantizer had to give way. ")
+    assert "![x](" not in sentence
+
+
+def noted() -> None:
+    from workbench.ui import address, layer_error
+
+    address.begin("alone")
+    layer_error.draw_notes([{"label": "a", "matrix": "m", "text": "![x](https://evil.example)"}] * 2)
+
+
+def test_the_best_choice_is_named_width_by_width() -> None:
+    frame = pd.DataFrame(
+        {
+            "label": ["a 2", "a 2", "b 2", "b 2", "*c*", "*c*"],
+            "bits": [2, 2, 2, 2, None, None],
+            "output_error": [0.1, 0.3, 0.1, 0.2, 0.5, 0.5],
+            "sqnr_db": [1.0, 3.0, 1.0, 2.0, 0.0, 0.0],
+        }
+    )
+    assert best_sentence(frame, "output_error").endswith("**b 2** (0.150), **\\*c\\*** (0.500).")
+    assert "**a 2** (2.00)" in best_sentence(frame, "sqnr_db")
+
+
+def test_marks_of_points_that_crowd_are_left_out() -> None:
+    assert uncrowded([2.5, 2.5, 4.5], [1.01, 1.0, 5.0]) == [False, True, True]
+    assert uncrowded([2.5, 2.6, 4.5], [9.0, 1.0, 5.0]) == [True, True, True]
+    assert uncrowded([2.5], [float("inf")]) == [False]
 
 
 def test_the_wide_table_keeps_the_order_of_the_model() -> None:
-    frame = pd.DataFrame({"matrix": ["z", "z", "a", "a"], "bits": [8, 2, 8, 2], "output_error": [1.0, 2.0, 3.0, None]})
+    frame = pd.DataFrame(
+        {"matrix": ["z", "a", "z", "a"], "label": ["y", "y", "x", "x"], "output_error": [1.0, 3.0, 2.0, None]}
+    )
     table = wide_table(frame, "output_error")
     assert list(table["matrix"]) == ["z", "a"]
-    assert list(table.columns) == ["matrix", "2 bits", "8 bits"]
-    assert table["2 bits"].isna().tolist() == [False, True]
+    assert list(table.columns) == ["matrix", "y", "x"]
+    assert table["x"].isna().tolist() == [False, True]
 
 
 KINDS = {
@@ -106,7 +219,7 @@ def test_layer_error_names_the_kernels_and_offers_to_measure_them(open_page: Ope
     app = open_page("layer_error")
     assert any("**torch** kernels (the weight is on the CPU)" in one.value for one in app.markdown)
     app.button(key="run-speed").click().run()
-    assert [spec["bits"] for kind, spec in client.submitted if kind == "kernel_speed"] == [[2, 3, 4, 8]]
+    assert [spec["bits"] for kind, spec in client.submitted if kind == "kernel_speed"] == [[2, 3, 4]]
 
 
 def test_layer_error_shows_how_fast_the_kernels_are(open_page: Open) -> None:

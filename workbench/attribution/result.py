@@ -20,12 +20,16 @@ class Attribution:
         value: the target F at the prompt.
         baseline_value: F at the baseline, for methods that have one.
         completeness_gap: what the scores leave unexplained, in the units of F: F(x) - F(baseline) - sum(scores), or
-            F(x) - sum(scores) for a method without a baseline; None for methods that promise no sum.
+            F(x) - sum(scores) for a method without a baseline, less sum(biases) where there are such; None for methods
+            that promise no sum.
         relative_gap: the size of that gap as a share of the change it should explain.
         nodes: points on the path that were evaluated for these scores.
         baseline: name of the baseline.
         held_fixed: which tokens keep their embedding in the baseline, so that their score is 0 by construction.
         notes: sentences that a reader of the scores has to know.
+        biases: what the constants that the network adds at each position (biases, position embeddings) bring to F, for
+            methods that separate it from the tokens; on the CPU.
+        signed: whether the sign of these scores means something, where an option decides it; None: as the method says.
     """
 
     scores: Float64[Tensor, " tok"]
@@ -37,6 +41,8 @@ class Attribution:
     baseline: str | None = None
     held_fixed: tuple[bool, ...] = ()
     notes: tuple[str, ...] = ()
+    biases: Float64[Tensor, " tok"] | None = None
+    signed: bool | None = None
 
 
 def relative_gap(gap: float, change: float) -> float:

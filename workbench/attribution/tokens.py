@@ -140,7 +140,9 @@ def encode(vocabulary: Vocabulary, text: str, context: int | None) -> Prompt:
     held = tokenizer(text, return_offsets_mapping=tokenizer.is_fast)
     ids = [int(index) for index in held["input_ids"]]
     special = tuple(index in vocabulary.special_ids for index in ids)
-    if not len(ids) - sum(special):
+    if all(special) and not text.strip():
+        raise WorkbenchError("the prompt is empty; at least 1 token of content is needed")
+    if all(special):
         raise WorkbenchError(
             f"the prompt gives {len(ids)} tokens, {sum(special)} of them control tokens; at least 1 token of content is"
             " needed"

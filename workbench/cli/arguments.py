@@ -114,11 +114,13 @@ def read_plan_file(path: Path) -> dict[str, Any]:
 def scheme(
     quantizer: str | None, bits: int | None, group_size: int | None, symmetric: bool, options: dict[str, str] | None
 ) -> dict[str, Any]:
-    """A scheme as JSON with the defaults: rtn, 4 bits unless its width is fixed, group 64, asymmetric."""
+    """A scheme as JSON with the defaults: rtn, 4 bits or the most that the quantizer has, group 64, asymmetric."""
     from workbench.registry import quantizers
 
     method = quantizers.get(quantizer or "rtn")
-    width = bits if bits is not None or method.traits.get("fixed_width") else 4
+    widths = method.traits.get("widths", (4,))
+    usual = None if method.traits.get("fixed_width") else 4 if 4 in widths else max(widths)
+    width = usual if bits is None else bits
     return {
         "quantizer": method.name,
         "bits": width,

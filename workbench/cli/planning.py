@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.running import Run
+from workbench.cli.running import Run, check_out, put_file
 from workbench.errors import WorkbenchError, unknown
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def allocate(
     The plan is held against the best uniform one within the budget, on calibration text that it was not solved on, and
     gives way to it unless it is clearly better.
     """
-    if out is not None and (out.suffix != ".json" or not out.parent.is_dir()):
-        raise WorkbenchError(f"--out has value {str(out)[:80]!r}; give a .json file in a folder that is there")
+    if out is not None and out.suffix != ".json":
+        raise WorkbenchError(f"--out has value {str(out)[:80]!r}; a plan's ending must be .json")
+    check_out(out)
     locks = {name: _width(text) for name, text in words.parse_pairs(lock, "--lock").items()}
     widths = words.parse_widths(bits)
     run = Run(seed, threads, quiet)
@@ -92,7 +93,7 @@ def allocate(
 
     text = dumps(choose(plans, document, run, {"model": model, "allow_download": allow_download}, calibration))
     if out is not None:
-        _write(text, out)
+        put_file("the plan", out, lambda to: to.write_bytes(text.encode("utf-8")))
     if as_json or out is None:
         print(text, end="" if text.endswith("\n") else "\n")
 
@@ -192,14 +193,3 @@ def _width(text: str) -> int:
     if not text.isdigit():
         raise WorkbenchError(f"--lock has width {text[:20]!r}; give NAME=BITS with bits 1, 2, 3, 4, 8 or 16")
     return int(text)
-
-
-def _write(text: str, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(text.encode("utf-8"))
-        partial.replace(path)
-    except OSError as error:
-        raise WorkbenchError(f"the plan could not be written to {str(path)[:80]!r}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)

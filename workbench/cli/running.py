@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,25 +123,36 @@ def deliver(result: Result, table: str, *, as_json: bool, out: Path | None) -> N
 
 
 def write(result: Result, table: str, path: Path) -> None:
-    """Write to a temporary name first, then rename, so that a full disk leaves no half file."""
+    """Write a result as the ending of the file says."""
     from workbench.results import dumps
 
-    partial = path.with_name(f".{path.name}.partial{path.suffix}")
     frame = result.tables[table]
     # the facts of the run travel inside a parquet file: model digest, text, window
     frame.attrs = {"document": dumps({k: v for k, v in result.document.items() if k not in ("cells", "matrices")})}
+    writers: dict[str, Callable[[Path], Any]] = {
+        ".json": lambda to: to.write_text(dumps(result.document) + "\n", encoding="utf-8"),
+        ".csv": lambda to: frame.to_csv(to, index=False),
+        ".parquet": lambda to: frame.to_parquet(to, index=False),
+    }
+    put_file("the result", path, writers[path.suffix])
+
+
+def put_file(what: str, path: Path, write_to: Callable[[Path], Any]) -> None:
+    """Write to a temporary name first, then rename, so that a full disk leaves no half file.
+
+    Raises:
+        WorkbenchError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial{path.suffix}")
     try:
-        if path.suffix == ".json":
-            partial.write_text(dumps(result.document) + "\n", encoding="utf-8")
-        elif path.suffix == ".csv":
-            frame.to_csv(partial, index=False)
-        else:
-            frame.to_parquet(partial, index=False)
+        write_to(partial)
         partial.replace(path)
     except OSError as error:
-        raise WorkbenchError(f"the result could not be written to {str(path)[:80]!r}: {error.strerror}") from error
+        reason = error.strerror or str(error)[:120]
+        raise WorkbenchError(f"{what} could not be written to {str(path)[:80]!r}: {reason}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already; or a read-only folder, which refuses this too and holds no remains
+            partial.unlink()
 
 
 def print_for_people(result: Result, table: str) -> None:

@@ -1,25 +1,31 @@
-"""What bits cost: every matrix at every width, the channels of one matrix, two histograms of its weights, its grid."""
+"""What bits cost: every matrix under every choice; the channels, weights and grid of one matrix before and after."""
 
 from __future__ import annotations
+
+import itertools
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from workbench.figures.columns import matrix_axis
 from workbench.figures.heatmap import heat_map
+from workbench.figures.labels import literal
 from workbench.figures.style import category, finish
 
-ROW_HEIGHT = 44
+ROW_HEIGHT = 36
+LOW_ROW_HEIGHT = 24
+MANY_ROWS = 12
 ERRORS = {"output_error": "error of the output", "weight_error": "error of the weights"}
 
 
 def error_map(
     frame: pd.DataFrame, *, value: str, unit: str, logarithmic: bool = True, selected: int | None = None
 ) -> go.Figure:
-    """A heat map with a column a matrix and a row a width; a click answers with the cell's place in the frame.
+    """A heat map with a column a matrix and a row a choice of quantizer and width; a click answers with a cell's place.
 
     Args:
-        frame: columns `matrix`, `block`, `role`, `bits` and the value, matrices in the model's order.
+        frame: columns `matrix`, `block`, `role`, `label`, `quantizer` and the value, matrices in the model's order,
+            labels in the order of the rows, those of a quantizer together.
         value: name of the value column.
         unit: what the value is.
         logarithmic: colour by the logarithm.
@@ -28,19 +34,30 @@ def error_map(
     held = frame.reset_index(drop=True)
     matrices = held.drop_duplicates("matrix").reset_index(drop=True)
     places = {name: place for place, name in enumerate(matrices["matrix"])}
-    widths = sorted(set(held["bits"]))
+    choices = held.drop_duplicates("label").reset_index(drop=True)
+    rows = {label: place for place, label in enumerate(choices["label"])}
     cells = pd.DataFrame(
         {
-            "row": [widths.index(bits) for bits in held["bits"]],
+            "row": [rows[label] for label in held["label"]],
             "column": [places[name] for name in held["matrix"]],
             "value": held[value],
-            "label": [f"{name}, {bits} bits" for name, bits in zip(held["matrix"], held["bits"], strict=True)],
+            "label": [f"{name}, {label}" for name, label in zip(held["matrix"], held["label"], strict=True)],
         }
     )
-    figure = heat_map(cells, unit=unit, logarithmic=logarithmic, selected=selected, row_height=ROW_HEIGHT)
+    height = ROW_HEIGHT if len(rows) <= MANY_ROWS else LOW_ROW_HEIGHT
+    figure = heat_map(cells, unit=unit, logarithmic=logarithmic, selected=selected, row_height=height)
     matrix_axis(figure, matrices)
-    figure.update_yaxes(tickvals=list(range(len(widths))), ticktext=[str(width) for width in widths])
-    return finish(figure, x="matrix", y="bits", height=190 + ROW_HEIGHT * len(widths))
+    figure.update_yaxes(tickvals=list(rows.values()), ticktext=[literal(label) for label in rows])
+    _add_lines_between(figure, list(choices["quantizer"]))
+    return finish(figure, x="matrix", y="", height=190 + height * len(rows))
+
+
+def _add_lines_between(figure: go.Figure, quantizers: list[str]) -> None:
+    """A line between the rows of two quantizers."""
+    for place, (one, other) in enumerate(itertools.pairwise(quantizers)):
+        if one != other:
+            line = {"color": "#808080", "width": 1}
+            figure.add_shape(type="line", x0=0, x1=1, xref="paper", y0=place + 0.5, y1=place + 0.5, line=line)
 
 
 def weight_histogram(bins: pd.DataFrame) -> go.Figure:
@@ -94,11 +111,12 @@ def channel_errors(channels: pd.DataFrame) -> go.Figure:
     return finish(figure, x="output channel", y="relative error", height=320)
 
 
-def grid_levels(levels: pd.DataFrame) -> go.Figure:
-    """How many weights of one group stand on each level of its grid.
+def grid_levels(levels: pd.DataFrame, *, counted: str = "weights of the first group") -> go.Figure:
+    """How many weights stand on each level of one grid.
 
     Args:
         levels: columns `value` and `count`.
+        counted: whose grid it is.
     """
     colour, symbol = category(0)
     stems = [part for value in levels["value"] for part in (value, value, None)]
@@ -113,4 +131,4 @@ def grid_levels(levels: pd.DataFrame) -> go.Figure:
         hovertemplate="level %{x:.4g}: %{y} weights<extra></extra>",
     )
     figure.update_layout(showlegend=False)
-    return finish(figure, x="level", y="weights of the first group", height=320)
+    return finish(figure, x="level", y=counted, height=320)

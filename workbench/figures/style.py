@@ -22,13 +22,16 @@ CATEGORIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", 
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "hexagon")
 """Marker symbols, one a series beside its colour."""
 
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+"""Strokes of lines that share a colour."""
+
 BLEND = 0.85
 """Strongest blend of a signed colour with white behind text: black text keeps a contrast of at least 4.5 to 1."""
 
 
 def category(index: int) -> tuple[str, str]:
-    """Colour and marker symbol of the series with that index."""
-    return CATEGORIES[index % len(CATEGORIES)], SYMBOLS[index % len(SYMBOLS)]
+    """Colour and marker symbol of the series with that index; 64 differ in one of the two."""
+    return CATEGORIES[index % len(CATEGORIES)], SYMBOLS[(index + index // len(CATEGORIES)) % len(SYMBOLS)]
 
 
 def signed_colour(share: float) -> str:

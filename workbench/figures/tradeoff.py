@@ -13,14 +13,17 @@ from workbench.figures.style import category, finish
 
 KINDS = {"uniform": "one width for all", "plan": "plans"}
 FULL = "#808080"
+MANY_TICKS = 3000
+"""Where perplexities differ by more than this factor, only powers of ten are written."""
 
 
 def tradeoff_scatter(points: pd.DataFrame, *, reference: float, selected: str | None = None) -> go.Figure:
     """Stored bits against perplexity, lower and further left is better; a click answers with a place in the frame.
 
     Args:
-        points: columns `label`, `kind` (`uniform` or `plan`), `stored_bits`, `perplexity` (not finite: left out),
-            `error` (length of the error bar, in perplexity) and `dominated`.
+        points: columns `label`, `kind` (what shares a colour: `uniform`, `plan`, or names such as quantizers),
+            `stored_bits`, `perplexity` (not finite: left out), `error` (length of the error bar, in perplexity) and
+            `dominated`; with a column `mark`, that is written beside a point instead of its label.
         reference: perplexity of the full model.
         selected: label of the chosen point.
     """
@@ -30,12 +33,17 @@ def tradeoff_scatter(points: pd.DataFrame, *, reference: float, selected: str | 
     _add_front(figure, drawn)
     sizes = drawn["stored_bits"].tolist() or [0.0]
     middle = (min(sizes) + max(sizes)) / 2
-    for index, (kind, name) in enumerate(KINDS.items()):
+    kinds = list(KINDS) if set(held["kind"]) <= set(KINDS) else list(dict.fromkeys(held["kind"]))
+    for index, kind in enumerate(kinds):
         part = keep(drawn, drawn["kind"] == kind)
         if len(part):
-            _add_points(figure, part, name, index, selected, middle)
+            _add_points(figure, part, literal(KINDS.get(kind, kind)), index, selected, middle)
     _add_reference(figure, reference)
-    figure.update_yaxes(type="log", dtick="D2", minorloglabels="complete")
+    heights = [reference, *drawn["perplexity"].tolist()]
+    wide = max(heights) > MANY_TICKS * min(heights)
+    figure.update_yaxes(type="log", dtick=1 if wide else "D2", minorloglabels="complete")
+    if wide:
+        figure.update_yaxes(exponentformat="power")
     figure.update_layout(clickmode="event+select", hovermode="closest")
     return finish(figure, x="stored bits per weight", y="perplexity", height=460)
 
@@ -65,14 +73,19 @@ def _add_points(
     sizes = [18 if label == selected else 12 for label in part["label"]]
     labels = [literal(label) for label in part["label"]]
     full = {"marker": {"opacity": 1}}
+    # the legend would show the first point's symbol, hollow where that one is beaten
+    filled = {"color": colour, "symbol": symbol, "size": 10}
+    figure.add_scatter(x=[None], y=[None], mode="markers", name=name, legendgroup=name, marker=filled)
     figure.add_scatter(
         x=part["stored_bits"],
         y=part["perplexity"],
         error_y={"type": "data", "array": part["error"].fillna(0), "color": colour},
         mode="markers+text",
-        text=labels,
+        text=[literal(mark) for mark in part["mark"]] if "mark" in part else labels,
         textposition=["top left" if size > middle else "top right" for size in part["stored_bits"]],
         name=name,
+        legendgroup=name,
+        showlegend=False,
         marker={"color": colour, "symbol": symbols, "size": sizes, "line": {"width": 2, "color": colour}},
         selected=full,
         unselected=full,

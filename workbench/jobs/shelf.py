@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,11 @@ from workbench import results, settings
 from workbench.errors import WorkbenchError, shown
 from workbench.jobs.trouble import is_storage_trouble, unwritable
 from workbench.results import Result
+from workbench.trimming import trim
 
 METHODS = "methods.json"
 DEFAULT_LIMIT = 2_000_000_000
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-PARTIAL_AGE = 3600.0
-"""Seconds after which a partly written result cannot be one that is being written."""
 
 
 def cache_limit() -> int:
@@ -78,36 +75,4 @@ class Shelf:
             if is_storage_trouble(error):
                 raise unwritable(self.folder.parent, error.strerror) from error
             raise
-        self._trim(limit, key)
-
-    def _trim(self, limit: int, newest: str) -> None:
-        """Remove the least recently used results until the rest fit; the newest stays whatever its size."""
-        folders = sorted((folder for folder in self.folder.iterdir() if folder.is_dir()), key=_used)
-        room = limit - _size(self.folder / newest)
-        for folder in reversed(folders):
-            if folder.name == newest:
-                continue
-            if folder.name.startswith("."):
-                if time.time() - _used(folder) > PARTIAL_AGE:
-                    shutil.rmtree(folder, ignore_errors=True)
-                continue
-            room -= _size(folder)
-            if room < 0:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _used(folder: Path) -> float:
-    """When a folder was last written or read; 0 when it has gone meanwhile."""
-    try:
-        return folder.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files in a folder, without those that have gone meanwhile."""
-    total = 0
-    for file in folder.iterdir() if folder.is_dir() else ():
-        with suppress(OSError):
-            total += file.stat().st_size
-    return total
+        trim(self.folder, limit, key)

@@ -23,8 +23,8 @@ HISTORY_LIMIT = 500
 
 NOTE_LIMIT = 200
 WORKER_GONE = (
-    "the worker process ended while this ran: it was stopped, or the computer ran out of memory; run it again, "
-    "finished cells of a sweep are kept"
+    "the worker process ended while this ran: it was stopped, the computer ran out of memory, or the cache folder is "
+    "full; run it again, finished cells of a sweep are kept"
 )
 Outcome = Literal["done", "failed", "cancelled"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -43,3 +44,36 @@ def near_boundary_share(
     step = scale.float().repeat_interleave(width, dim=1)[:, :columns]
     place = weight.float() / step
     return float(((place - place.floor() - 0.5).abs() < margin).double().mean())
+
+
+def near_boundary_share_of_levels(
+    weight: Float[Tensor, "out in"],
+    quantized: Float[Tensor, "out in"],
+    *,
+    levels: int,
+    margin: float = BOUNDARY_MARGIN,
+) -> float | None:
+    """The same where a row has a few levels of its own: within `margin` of a gap from the middle between two of them.
+
+    The gap is that of the two levels on both sides of the middle; levels that no weight of the row took are not known,
+    and their neighbours count as one gap.
+
+    Args:
+        weight: the full weights.
+        quantized: what they became.
+        levels: how many different values a row may hold.
+        margin: as a share of the gap.
+
+    Returns:
+        The share, or None where a row holds more values than that: then its weights stand on several grids.
+    """
+    near = 0
+    for row, values in zip(weight.float(), quantized.float(), strict=True):
+        held = values.unique()
+        if len(held) > levels:
+            return None
+        if len(held) > 1:
+            middles, gaps = (held[1:] + held[:-1]) / 2, held.diff()
+            place = torch.bucketize(row, held[1:-1])  # the gap that a weight lies in; beyond the ends the outer one
+            near += int(((row - middles[place]).abs() < margin * gaps[place]).sum())
+    return near / weight.numel()

@@ -125,7 +125,11 @@ class Statistics:
         except (OSError, SafetensorError) as error:
             if partial is not None:
                 Path(partial).unlink(missing_ok=True)
-            raise WorkbenchError(f"statistics {shown(path.name)} cannot be written: {str(error)[:80]}") from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)[:80]
+            raise WorkbenchError(
+                f"the statistics cannot be written to the folder {shown(str(path.parent))} ({reason}); "
+                "free space there, or set WORKBENCH_CACHE to a folder that can be written"
+            ) from error
 
     @staticmethod
     def load(path: Path) -> Statistics:

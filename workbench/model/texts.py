@@ -125,7 +125,10 @@ def make_windows(
             break
     count = (len(stream) if tokens is None else min(tokens, len(stream))) // length
     if count == 0:
-        raise WorkbenchError(f"text {shown(text.name)} has {len(stream)} tokens; one window is {length}")
+        raise WorkbenchError(
+            f"text {shown(text.name)} has {len(stream)} tokens; one window is {length}: choose a longer text or a "
+            "smaller window"
+        )
     ids = torch.tensor(stream[: count * length], dtype=torch.int64).reshape(count, length)
     hashed = hashlib.sha256(ids.numpy().astype("<i8").tobytes()).hexdigest()
     return Windows(ids, text.name, text.sha256, hashed, length, count * length)

@@ -20,6 +20,9 @@ from workbench.registry import quantizers
     note="Zero always lies on the grid, unlike in the AWQ code; scales are rounded to fp16 before the codes are made. "
     "A symmetric grid of 1 bit holds only zero and one negative level.",
     scope="matrix",
+    formula=r"\hat w = s\,(q - z),\quad q = \operatorname{clamp}\!\left(\left\lfloor \tfrac{w}{s} \right\rceil + z,\ "
+    r"0,\ 2^b - 1\right),\quad s = \frac{\max(w, 0) - \min(w, 0)}{2^b - 1}",
+    ours="",
 )
 def rtn(
     weight: Float[Tensor, "out in"],

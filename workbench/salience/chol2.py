@@ -7,9 +7,10 @@ from typing import Annotated
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.inverse_factor import inverse_factor
 from workbench.model.sites import SiteStatistics
 from workbench.registry import Range, salience
-from workbench.salience.hessian import inverse_factor, weigh_columns
+from workbench.salience.hessian import weigh_columns
 
 
 @salience.register(

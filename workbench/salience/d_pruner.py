@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.inverse_factor import inverse_factor
 from workbench.linalg import check_finite
 from workbench.model.weightstats import WeightStatistics
 from workbench.registry import Range, salience
-from workbench.salience.hessian import inverse_factor, weigh_columns
+from workbench.salience.hessian import weigh_columns
 
 
 @salience.register(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from workbench.distributions import spread_histogram
 from workbench.errors import WorkbenchError
 from workbench.linalg import check_finite
 from workbench.model.weightstats import WeightStatistics
@@ -57,7 +58,7 @@ def kl(
     count = max(8, min(bins, weight.numel() // PER_BIN))
     edges = torch.linspace(-limit, limit, count + 1, dtype=torch.float64)
     full = torch.histc(weight.double(), bins=count, min=-limit, max=limit) / weight.numel()
-    spread = _spread_histogram(*_cells(quantized.double(), columns, 2 * limit / count), edges)
+    spread = spread_histogram(*_cells(quantized.double(), columns, 2 * limit / count), edges)
     seen = full > 0
     return (full[seen] * (full[seen] / (spread[seen] + FLOOR)).log()).sum().clamp(min=0).float()
 
@@ -81,23 +82,3 @@ def _cells(values: Tensor, columns: int, width: float) -> tuple[Tensor, Tensor]:
         lows.append((part - torch.where(alone, width, down) / 2).flatten())
         highs.append((part + torch.where(alone, width, up) / 2).flatten())
     return torch.cat(lows), torch.cat(highs)
-
-
-def _spread_histogram(low: Tensor, high: Tensor, edges: Tensor) -> Tensor:
-    """Share of even masses between `low` and `high` in each bin, the parts outside put into the outer bins.
-
-    The distribution function is a sum of ramps: at an edge e it is sum (e - low) s - sum (e - high) s over the ends
-    that lie before it, s being one over the width.
-    """
-    slope = 1 / (high - low)
-    bins = len(edges) - 1
-    function = torch.zeros_like(edges)
-    for ends, sign in ((low, 1.0), (high, -1.0)):
-        place = torch.bucketize(ends, edges)  # the first edge that is not before the end
-        weights = torch.zeros(2, bins + 2, dtype=edges.dtype)
-        weights[0].index_add_(0, place, slope)
-        weights[1].index_add_(0, place, slope * ends)
-        total, moment = weights.cumsum(1)[:, :-1]
-        function += sign * (edges * total - moment)
-    function[0], function[-1] = 0.0, len(low)
-    return function.diff().clamp(min=0) / len(low)

@@ -24,6 +24,7 @@ from workbench.studies.prompt_coverage import prompt_coverage
 from workbench.studies.salience import salience
 from workbench.studies.salience_export import salience_export
 from workbench.studies.sensitivity import sensitivity
+from workbench.studies.signal import signal
 from workbench.studies.token_weights import token_weights
 from workbench.studies.tradeoff import tradeoff
 from workbench.studies.windows import windows
@@ -45,6 +46,7 @@ __all__ = [
     "salience",
     "salience_export",
     "sensitivity",
+    "signal",
     "start",
     "token_weights",
     "tradeoff",
@@ -60,6 +62,7 @@ STUDIES = {
     "kernel_speed": kernel_speed,
     "evaluate": evaluate,
     "sensitivity": sensitivity,
+    "signal": signal,
     "tradeoff": tradeoff,
     "confirm": confirm,
     "agreement": agreement,

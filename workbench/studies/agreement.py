@@ -14,8 +14,9 @@ from workbench.measures.distribution import block_means
 from workbench.measures.ranking import rank_correlations, top_overlaps
 from workbench.model.load import LoadedModel
 from workbench.progress import Progress, Steps, within
+from workbench.quantizers.driving.schemes import complete_scheme
 from workbench.results import Result
-from workbench.studies.choice import complete_scheme, find_matrices
+from workbench.studies.choice import find_matrices
 from workbench.studies.context import Context
 from workbench.studies.scores import ask_for_weights, weight_scores
 from workbench.studies.scoring import DEFAULT_SCHEME, gather

@@ -14,11 +14,10 @@ from workbench.attribution.targets import Target, parse_target, top_tokens
 from workbench.attribution.tokens import Prompt
 from workbench.model.load import LoadedModel
 from workbench.model.overlay import overlay
-from workbench.model.statistics import collect
 from workbench.progress import Progress, Steps, within
 from workbench.registry import attribution
 from workbench.results import Result
-from workbench.studies.choice import Assignment, dense, needed_statistics, quantize_model, read_assignment
+from workbench.studies.choice import Assignment, quantize_assignment, read_assignment, reads_calibration
 from workbench.studies.context import Context
 from workbench.studies.texts import calibration_windows
 
@@ -66,7 +65,8 @@ def attribute(
         "nodes": found.nodes,
         "held_fixed": list(found.held_fixed) or [False] * len(read.tokens),
         "method": method,
-        "signed": chosen.signed,
+        "signed": chosen.signed if found.signed is None else found.signed,
+        "biases": None if found.biases is None else found.biases.tolist(),
         "options": settings,
         "notes": list(found.notes),
         "top": likeliest,
@@ -88,12 +88,9 @@ def quantized_weights(
     assignment: Assignment | None = read_assignment(loaded, scheme, plan)
     if assignment is None:
         return None
-    statistics, needs = None, needed_statistics(assignment)
-    if needs:
-        windows = calibration_windows(loaded, calibration, None, None)
-        statistics = yield from within(collect(loaded, windows, needs=needs, folder=context.statistics), 0.0, 0.6)
-    quantized = yield from within(quantize_model(loaded, assignment, statistics), 0.6, 1.0)
-    return dense(quantized)
+    read = reads_calibration(assignment)
+    windows = calibration_windows(loaded, calibration, None, None) if read else None
+    return (yield from quantize_assignment(loaded, assignment, windows, context)).dense()
 
 
 def explained(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import torch
-from torch import Tensor
 
 import lowbit
 from workbench.allocation.plan import check_against, read_plan, schemes
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, quantizable_matrices, read_weight
-from workbench.model.statistics import SiteStatistics, Statistics
-from workbench.progress import Progress, Steps
+from workbench.model.texts import Windows
+from workbench.progress import Steps
+from workbench.quantizers.driver import Quantized, quantize_model
+from workbench.quantizers.driving.schemes import complete_scheme, reads_text
 from workbench.quantizers.weight import QuantizedWeight
 from workbench.registry import quantizers
 from workbench.scheme import UNTOUCHED, Scheme
+from workbench.studies.context import Context
 
 Assignment = dict[str, Scheme]
 
@@ -29,25 +29,6 @@ class Accounting:
 
     stored_bits: float
     nominal_bits: float
-
-
-def complete_scheme(document: Mapping[str, Any] | Scheme) -> Scheme:
-    """A scheme with its quantizer looked up and its options checked and completed.
-
-    Raises:
-        WorkbenchError: unknown quantizer or option, or a width given to a quantizer of fixed width.
-    """
-    scheme = document if isinstance(document, Scheme) else Scheme.from_json(document)
-    method = quantizers.get(scheme.quantizer)
-    if method.traits.get("fixed_width"):
-        if scheme.bits is not None:
-            raise WorkbenchError(
-                f"quantizer {scheme.quantizer!r} has a fixed width and takes no bits; {scheme.bits} given"
-            )
-    elif scheme.bits is None:
-        raise WorkbenchError(f"quantizer {scheme.quantizer!r} needs bits; choose one of: 1, 2, 3, 4, 8")
-    options = method.parse_options(scheme.options)
-    return Scheme(scheme.quantizer, scheme.bits, scheme.group_size, scheme.symmetric, options)
 
 
 def read_assignment(
@@ -69,22 +50,19 @@ def read_assignment(
         check_against(
             chosen, [{"name": m.name, "shape": [m.rows, m.columns]} for m in matrices], loaded.identity.to_json()
         )
-        return {name: complete_scheme(one) for name, one in schemes(chosen).items()}
+        return {name: complete_scheme(_without_fixed_width(one)) for name, one in schemes(chosen).items()}
     return None
 
 
-def needed_statistics(assignment: Assignment | None) -> set[str]:
-    """The statistics that the quantizers of an assignment read."""
-    chosen = {scheme.quantizer for scheme in (assignment or {}).values() if scheme.bits != UNTOUCHED}
-    return {need for name in chosen for need in quantizers.get(name).needs}
+def _without_fixed_width(scheme: Scheme) -> Scheme:
+    """A plan gives every matrix a width; a method that has its own is not told it."""
+    fixed = quantizers.get(scheme.quantizer).traits.get("fixed_width") and scheme.bits != UNTOUCHED
+    return replace(scheme, bits=None) if fixed else scheme
 
 
-def quantize_matrix(weight: Tensor, stats: SiteStatistics | None, scheme: Scheme) -> QuantizedWeight:
-    """One matrix `[out, in]` under one scheme that is not 16 bits."""
-    widths = {} if scheme.bits is None else {"bits": scheme.bits}
-    return quantizers.get(scheme.quantizer)(
-        weight, stats, **widths, group_size=scheme.group_size, symmetric=scheme.symmetric, **scheme.options
-    )
+def reads_calibration(assignment: Assignment | None) -> bool:
+    """Whether the weights of an assignment depend on the calibration text."""
+    return any(reads_text(scheme) for scheme in (assignment or {}).values())
 
 
 def backend_of(loaded: LoadedModel) -> dict[str, str]:
@@ -94,22 +72,16 @@ def backend_of(loaded: LoadedModel) -> dict[str, str]:
     return {"name": chosen.name, "reason": chosen.reason}
 
 
-def quantize_model(
-    loaded: LoadedModel, assignment: Assignment, statistics: Statistics | None
-) -> Steps[dict[str, QuantizedWeight]]:
-    """Every matrix of the assignment that is not left at 16 bits, one step a matrix."""
-    matrices = [m for m in quantizable_matrices(loaded.model) if assignment[m.name].bits != UNTOUCHED]
-    quantized: dict[str, QuantizedWeight] = {}
-    for done, matrix in enumerate(matrices):
-        yield Progress(done, len(matrices), f"quantizing {matrix.name}")
-        stats = statistics.of(matrix) if statistics is not None else None
-        quantized[matrix.name] = quantize_matrix(read_weight(loaded.model, matrix), stats, assignment[matrix.name])
-    return quantized
-
-
-def dense(quantized: Mapping[str, QuantizedWeight]) -> dict[str, Tensor]:
-    """The dequantized weights, float32 `[out, in]`, ready for the overlay."""
-    return {name: weight.dequantize(torch.float32) for name, weight in quantized.items()}
+def quantize_assignment(
+    loaded: LoadedModel,
+    assignment: Assignment,
+    windows: Windows | None,
+    context: Context,
+    *,
+    isolated: bool = False,
+) -> Steps[Quantized]:
+    """Every matrix of the assignment that is not left at 16 bits, by the driver; finished parts lie in the cache."""
+    return quantize_model(loaded, assignment, windows, folder=context.quantized, isolated=isolated)
 
 
 def account(matrices: Iterable[Matrix], quantized: Mapping[str, QuantizedWeight]) -> Accounting:

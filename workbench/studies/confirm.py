@@ -11,11 +11,10 @@ import pandas as pd
 from workbench.errors import WorkbenchError
 from workbench.measures.perplexity import paired_difference, summarize
 from workbench.model.load import LoadedModel
-from workbench.model.statistics import collect
 from workbench.model.texts import Windows
 from workbench.progress import Steps, within
 from workbench.results import Result
-from workbench.studies.choice import dense, needed_statistics, quantize_model, read_assignment
+from workbench.studies.choice import quantize_assignment, read_assignment, reads_calibration
 from workbench.studies.context import Context
 from workbench.studies.reference import compare, reference
 from workbench.studies.texts import CALIBRATION_TOKENS, calibration_windows, describe
@@ -44,18 +43,15 @@ def confirm(
         raise WorkbenchError("no plan was given; give at least one")
     chosen = [read_assignment(loaded, None, plan) or {} for plan in plans]
     unseen = windows_after(loaded, calibration, used, tokens or CALIBRATION_TOKENS, window)
-    needs = set().union(*map(needed_statistics, chosen))
-    statistics = None
-    if needs:
-        seen = calibration_windows(loaded, calibration, used, window)
-        statistics = yield from within(collect(loaded, seen, needs=needs, folder=context.statistics), 0.0, 0.1)
-    full = yield from within(reference(loaded, unseen), 0.1, 0.2)
+    read = any(map(reads_calibration, chosen))
+    seen = calibration_windows(loaded, calibration, used, window) if read else None
+    full = yield from within(reference(loaded, unseen), 0.0, 0.2)
     losses = []
     for place, assignment in enumerate(chosen):
         start, step = 0.2 + 0.8 * place / len(chosen), 0.8 / len(chosen)
-        quantized = yield from within(quantize_model(loaded, assignment, statistics), start, start + 0.3 * step)
+        quantized = yield from within(quantize_assignment(loaded, assignment, seen, context), start, start + 0.3 * step)
         note = f"plan {place + 1} of {len(chosen)} on unseen text"
-        compared = yield from within(compare(full, dense(quantized), note), start + 0.3 * step, start + step)
+        compared = yield from within(compare(full, quantized.dense(), note), start + 0.3 * step, start + step)
         losses.append(compared.losses)
     rows = [
         {"label": f"plan {place + 1}", "loss": summarize(found).loss, **paired_difference(found, losses[0])._asdict()}

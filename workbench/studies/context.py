@@ -45,12 +45,14 @@ class Context:
 
     Args:
         cells: where sweeps keep their cells; in memory when not given.
-        statistics: folder for statistics files; when None they are collected anew each time.
+        statistics: folder for statistics files; when None they are collected anew each time. Quantized weights are
+            kept in a folder beside it.
     """
 
     def __init__(self, cells: CellStore | None = None, statistics: Path | None = None) -> None:
         self.cells: CellStore = cells if cells is not None else CellsInMemory()
         self.statistics = statistics
+        self.quantized = None if statistics is None else statistics.parent / "quantized"
         self._held: tuple[str, LoadedModel] | None = None
 
     def model(self, name: str, *, allow_download: bool = False) -> LoadedModel:

@@ -13,7 +13,7 @@ from workbench.model.statistics import collect
 from workbench.progress import Steps, within
 from workbench.registry import quantizers
 from workbench.results import Result
-from workbench.studies.choice import dense, find_matrices, quantize_model
+from workbench.studies.choice import find_matrices, quantize_assignment
 from workbench.studies.context import Context
 from workbench.studies.court_predictions import Predictions, predict
 from workbench.studies.court_truth import Truth, measure
@@ -55,13 +55,12 @@ def court(
     seen = calibration_windows(loaded, calibration, tokens or TOKENS, window)
     unseen = evaluation_windows(loaded, text, tokens or TOKENS, window)
     matrices = find_matrices(loaded)
-    needs = {"gram", *quantizers.get(quantizer).needs}
-    statistics = yield from within(collect(loaded, seen, needs=needs, folder=context.statistics), 0.0, 0.03)
+    statistics = yield from within(collect(loaded, seen, needs={"gram"}, folder=context.statistics), 0.0, 0.03)
     weights = []
     for scheme in chosen:
         assignment = {matrix.name: scheme for matrix in matrices}
-        quantized = yield from within(quantize_model(loaded, assignment, statistics), 0.03, 0.05)
-        weights.append((scheme, dense(quantized)))
+        quantized = yield from within(quantize_assignment(loaded, assignment, seen, context, isolated=True), 0.03, 0.05)
+        weights.append((scheme, quantized.dense()))
     predictions = yield from within(predict(loaded, seen, statistics, weights), 0.05, 0.6)
     on_seen = yield from within(measure(loaded, seen, seen, matrices, weights, context), 0.6, 0.8)
     on_unseen = yield from within(measure(loaded, unseen, seen, matrices, weights, context), 0.8, 1.0)

@@ -16,8 +16,9 @@ from workbench.measures.perplexity import paired_difference
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import read_weight
 from workbench.progress import Steps, within
+from workbench.quantizers.driving.schemes import complete_scheme
 from workbench.results import Result
-from workbench.studies.choice import complete_scheme, find_matrices
+from workbench.studies.choice import find_matrices
 from workbench.studies.context import Context
 from workbench.studies.court_truth import Dense
 from workbench.studies.reference import Reference, compare, reference

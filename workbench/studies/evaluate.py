@@ -15,17 +15,11 @@ from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, read_weight
 from workbench.model.statistics import Statistics, collect
 from workbench.progress import Progress, Steps, within
+from workbench.quantizers.driver import Quantized
 from workbench.quantizers.weight import QuantizedWeight
 from workbench.results import Result
 from workbench.scheme import UNTOUCHED
-from workbench.studies.choice import (
-    account,
-    dense,
-    find_matrices,
-    needed_statistics,
-    quantize_model,
-    read_assignment,
-)
+from workbench.studies.choice import account, find_matrices, quantize_assignment, read_assignment
 from workbench.studies.context import Context
 from workbench.studies.reference import Comparison, Reference, compare, reference
 from workbench.studies.texts import calibration_windows, describe, evaluation_windows, keep_apart
@@ -56,14 +50,12 @@ def evaluate(
     matrices = find_matrices(loaded)
     if assignment is None:
         perfect = Comparison(full.losses, torch.zeros_like(full.losses), 1.0)
-        return _result(full, perfect, matrices, {}, [])
+        return _result(full, perfect, matrices, Quantized(), [])
     seen = calibration_windows(loaded, calibration, tokens, window)
-    needs = needed_statistics(assignment) | {"gram"}
-    statistics = yield from within(collect(loaded, seen, needs=needs, folder=context.statistics), 0.3, 0.5)
-    quantized = yield from within(quantize_model(loaded, assignment, statistics), 0.5, 0.6)
-    weights = dense(quantized)
-    compared = yield from within(compare(full, weights), 0.6, 0.9)
-    errors = yield from within(_matrix_errors(loaded, matrices, quantized, statistics), 0.9, 1.0)
+    quantized = yield from within(quantize_assignment(loaded, assignment, seen, context), 0.3, 0.6)
+    statistics = yield from within(collect(loaded, seen, needs={"gram"}, folder=context.statistics), 0.6, 0.7)
+    compared = yield from within(compare(full, quantized.dense()), 0.7, 0.9)
+    errors = yield from within(_matrix_errors(loaded, matrices, quantized.weights, statistics), 0.9, 1.0)
     return _result(full, compared, matrices, quantized, errors)
 
 
@@ -92,12 +84,12 @@ def _result(
     full: Reference,
     compared: Comparison,
     matrices: list[Matrix],
-    quantized: Mapping[str, QuantizedWeight],
+    quantized: Quantized,
     errors: list[dict[str, Any]],
 ) -> Result:
     summary, base = summarize(compared.losses), summarize(full.losses)
     difference = paired_difference(compared.losses, full.losses)
-    bits = account(matrices, quantized)
+    bits = account(matrices, quantized.weights)
     kl = summarize_divergence(compared.kl)
     document = {
         "model": {"id": full.loaded.identity.id, "digest": full.loaded.identity.digest},
@@ -115,6 +107,7 @@ def _result(
         "top1_agreement": compared.agreement,
         "stored_bits": bits.stored_bits,
         "nominal_bits": bits.nominal_bits,
+        "notes": quantized.notes,
         "matrices": errors,
     }
     windows = pd.DataFrame(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,15 +19,20 @@ from workbench.measures.error import (
     sqnr_db,
     weight_error,
 )
-from workbench.measures.grid import near_boundary_share, sign_flips, zeroed_share
+from workbench.measures.grid import (
+    near_boundary_share,
+    near_boundary_share_of_levels,
+    sign_flips,
+    zeroed_share,
+)
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import read_weight
 from workbench.model.statistics import collect
-from workbench.progress import Progress, Steps, within
+from workbench.progress import Steps, within
+from workbench.quantizers.driving.schemes import complete_scheme, reads_text
 from workbench.quantizers.weight import AffineWeight, QuantizedWeight
-from workbench.registry import quantizers
 from workbench.results import Result
-from workbench.studies.choice import complete_scheme, find_matrices, quantize_matrix
+from workbench.studies.choice import find_matrices, quantize_assignment
 from workbench.studies.context import Context
 from workbench.studies.texts import calibration_windows, describe
 
@@ -54,11 +60,12 @@ def matrix_detail(
     chosen = complete_scheme(scheme)
     found = find_matrices(loaded, [matrix])[0]
     windows = calibration_windows(loaded, calibration, tokens, window)
-    needs = {"gram", *quantizers.get(chosen.quantizer).needs}
-    statistics = yield from within(collect(loaded, windows, needs=needs, folder=context.statistics), 0.0, 0.8)
-    yield Progress(0.8, 1.0, f"{chosen.label}: {matrix}")
-    weight, stats, gram = read_weight(loaded.model, found), statistics.of(found), statistics.gram_of(found)
-    held = quantize_matrix(weight, stats, chosen)
+    statistics = yield from within(collect(loaded, windows, needs={"gram"}, folder=context.statistics), 0.0, 0.4)
+    # what reads a text may look at the other matrices too; what does not is not worth making for them
+    names = [one.name for one in find_matrices(loaded)] if reads_text(chosen) else [matrix]
+    steps = quantize_assignment(loaded, dict.fromkeys(names, chosen), windows, context)
+    quantized = yield from within(steps, 0.4, 1.0)
+    weight, gram, held = read_weight(loaded.model, found), statistics.gram_of(found), quantized.weights[matrix]
     values = held.dequantize(torch.float32)
     document = {
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
@@ -70,11 +77,13 @@ def matrix_detail(
         "output_error": output_error_from_gram(weight, values, gram),
         "sqnr_db": sqnr_db(weight, values),
         "cosine": cosine(weight, values),
+        "note": quantized.notes.get(matrix, ""),
         "stored_bits": held.stored_bits,
         "nominal_bits": held.nominal_bits,
         "sign_flips": sign_flips(weight, values),
         "zeroed_share": zeroed_share(weight, values),
-        "near_boundary_share": _near_boundary(weight, held),
+        "near_boundary_share": _near_boundary(weight, held, values, chosen.bits),
+        "levels_of": "group" if isinstance(held, AffineWeight) else "row",
     }
     tables = {
         "histogram": _histogram(weight, values),
@@ -107,15 +116,19 @@ def _channels(weight: Tensor, values: Tensor, gram: Tensor) -> pd.DataFrame:
     )
 
 
-def _near_boundary(weight: Tensor, held: QuantizedWeight) -> float | None:
-    """Share of weights that rounding would have moved for a twentieth of a step; None off the affine grid."""
-    if not isinstance(held, AffineWeight):
-        return None
-    return near_boundary_share(weight, held.packed.scale.float(), group_size=held.packed.group_size)
+def _near_boundary(weight: Tensor, held: QuantizedWeight, values: Tensor, bits: int | None) -> float | None:
+    """Share of weights that rounding would have moved for a twentieth of a step; None where a row has several grids."""
+    if isinstance(held, AffineWeight):
+        return near_boundary_share(weight, held.packed.scale.float(), group_size=held.packed.group_size)
+    width = math.ceil(held.nominal_bits) if bits is None else bits
+    return near_boundary_share_of_levels(weight, values, levels=2**width)
 
 
 def _levels(held: QuantizedWeight, values: Tensor) -> pd.DataFrame:
-    """The grid of the first group of the first row, where the method has an affine grid, else its distinct values."""
+    """The grid of the first group of the first row, where the method has an affine grid, else the row's own values.
+
+    A row with more than 256 different values has no small grid to show: the table is empty then.
+    """
     if isinstance(held, AffineWeight):
         packed = held.packed
         group = values.shape[1] if packed.group_size == -1 else packed.group_size
@@ -125,4 +138,5 @@ def _levels(held: QuantizedWeight, values: Tensor) -> pd.DataFrame:
         counts = [(row - level).abs().lt(1e-12 + abs(level) * 1e-6).sum().item() for level in grid.tolist()]
         return pd.DataFrame({"value": grid.tolist(), "count": counts})
     distinct, counts = values[0].unique(return_counts=True)
-    return pd.DataFrame({"value": distinct[:SHOWN_LEVELS].tolist(), "count": counts[:SHOWN_LEVELS].tolist()})
+    shown = len(distinct) if len(distinct) <= SHOWN_LEVELS else 0
+    return pd.DataFrame({"value": distinct[:shown].tolist(), "count": counts[:shown].tolist()})

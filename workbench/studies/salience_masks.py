@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -68,7 +70,9 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str,
     try:
         save_file(dict(tensors), partial, metadata=dict(facts))
         partial.replace(path)
-    except OSError as error:
-        raise WorkbenchError(f"tensors could not be written to {str(path)[:80]!r}: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)[:120]
+        raise WorkbenchError(f"tensors could not be written to {str(path)[:80]!r}: {reason}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # gone already; or a read-only folder, which refuses this too and holds no remains
+            partial.unlink()

@@ -27,11 +27,10 @@ from workbench.scheme import Scheme
 from workbench.studies.asked import Asked, sweeps_for
 from workbench.studies.choice import (
     Assignment,
-    dense,
     find_matrices,
-    needed_statistics,
-    quantize_model,
+    quantize_assignment,
     read_assignment,
+    reads_calibration,
 )
 from workbench.studies.context import Context
 from workbench.studies.texts import calibration_windows, second_windows
@@ -89,16 +88,17 @@ def gather(
     if quantize or any(one.compares for one in asked):
         chosen = DEFAULT_SCHEME if scheme is None and plan is None else scheme
         assignment = read_assignment(loaded, chosen, plan)
-    needs = {need for one in asked for need in one.method.needs if need in LEVELS} | needed_statistics(assignment)
+    needs = {need for one in asked for need in one.method.needs if need in LEVELS}
     walked = any(one.gradients - TEXT_FREE and not one.second for one in asked)
-    windows = calibration_windows(loaded, calibration, tokens, window) if needs or walked else None
+    read = bool(needs) or walked or reads_calibration(assignment)
+    windows = calibration_windows(loaded, calibration, tokens, window) if read else None
     second = second_windows(loaded, text2, tokens, window) if any(one.second for one in asked) else None
     statistics = None
     if needs and windows is not None:
         steps = collect(loaded, windows, needs=needs, folder=context.statistics)
         statistics = yield from within(steps, 0.0, 0.8)
     if assignment is not None:
-        weights = dense((yield from within(quantize_model(loaded, assignment, statistics), 0.8, 1.0)))
+        weights = (yield from within(quantize_assignment(loaded, assignment, windows, context), 0.8, 1.0)).dense()
     changed = sum(is_moved(loaded.model, matrix, weights or {}) for matrix in find_matrices(loaded))
     return Material(windows, second, statistics, assignment, weights, changed)
 

@@ -17,11 +17,11 @@ from workbench.model.matrices import Matrix, read_weight
 from workbench.model.statistics import Statistics, collect
 from workbench.model.texts import Windows
 from workbench.progress import Progress, Steps, within
+from workbench.quantizers.driver import Quantized
 from workbench.quantizers.weight import QuantizedWeight
-from workbench.registry import quantizers
 from workbench.results import Result
 from workbench.scheme import Scheme
-from workbench.studies.choice import dense, find_matrices, quantize_matrix
+from workbench.studies.choice import find_matrices, quantize_assignment
 from workbench.studies.context import Context, cell_key
 from workbench.studies.layer_error import schemes_for
 from workbench.studies.reference import Reference, compare, reference
@@ -76,12 +76,13 @@ def sensitivity(
     held = context.cells.get_cells([cell.key for cell in cells])
     missing = [cell for cell in cells if cell.key not in held]
     full = yield from within(reference(loaded, windows), 0.0, 0.03)
-    needs = set(quantizers.get(quantizer).needs) | ({"gram"} if kind == "output" else set())
     statistics = None
-    if needs and missing:
-        statistics = yield from within(collect(loaded, windows, needs=needs, folder=context.statistics), 0.03, 0.1)
-    sweep = _Sweep(full, statistics, matrices, kind)
+    if kind == "output" and missing:
+        collected = collect(loaded, windows, needs={"gram"}, folder=context.statistics)
+        statistics = yield from within(collected, 0.03, 0.1)
+    sweep = _Sweep(full, statistics, matrices, kind, context)
     step = 0.9 / max(1, len(missing))
+    missing.sort(key=lambda cell: chosen.index(cell.scheme))  # all weights of one scheme are made at once
     for done, cell in enumerate(missing):
         held[cell.key] = yield from within(sweep.measure(cell), 0.1 + done * step, 0.1 + (done + 1) * step)
         context.cells.put_cell(cell.key, held[cell.key])
@@ -90,44 +91,47 @@ def sensitivity(
 
 
 class _Sweep:
-    """Measures one cell after the other; for `spared` the weights of all matrices at a width are made once."""
+    """Measures one cell after the other; the weights of all matrices under a scheme are made once."""
 
-    def __init__(self, full: Reference, statistics: Statistics | None, matrices: list[Matrix], kind: str) -> None:
-        self.full = full
-        self.statistics = statistics
-        self.matrices = matrices
-        self.kind = kind
-        self._width: tuple[Scheme, dict[str, QuantizedWeight], dict[str, float]] | None = None
+    def __init__(
+        self, full: Reference, statistics: Statistics | None, matrices: list[Matrix], kind: str, context: Context
+    ) -> None:
+        self.full, self.statistics, self.matrices = full, statistics, matrices
+        self.kind, self.context = kind, context
+        self._held: tuple[Scheme, dict[str, QuantizedWeight]] | None = None
+        self._together: dict[str, float] = {}
 
     def measure(self, cell: _Cell) -> Steps[dict[str, Any]]:
         note = f"{cell.scheme.label}: {cell.matrix.name}"
         yield Progress(0, 1, note)
+        everything = yield from self._everything(cell.scheme)
+        held, together = everything[cell.matrix.name], self._together
         if self.kind == "output":
-            return self._output_error(cell)
+            return self._output_error(cell, held)
         if self.kind == "isolated":
-            held = self._quantize(cell.matrix, cell.scheme)
             rise = yield from self._rise({cell.matrix.name: held}, note)
             return {**rise, "stored_bits": held.stored_bits}
-        if self._width is None or self._width[0] != cell.scheme:
-            everything = {matrix.name: self._quantize(matrix, cell.scheme) for matrix in self.matrices}
-            rise = yield from self._rise(everything, f"{cell.scheme.label}: all matrices")
-            self._width = (cell.scheme, everything, rise)
-        _, everything, together = self._width
         rest = yield from self._rise({n: w for n, w in everything.items() if n != cell.matrix.name}, note)
         return {
-            "stored_bits": everything[cell.matrix.name].stored_bits,
+            "stored_bits": held.stored_bits,
             "loss": together["loss"] - rest["loss"],
             "loss_error": (together["loss_error"] ** 2 + rest["loss_error"] ** 2) ** 0.5,
             "kl": together["kl"] - rest["kl"],
             "kl_error": (together["kl_error"] ** 2 + rest["kl_error"] ** 2) ** 0.5,
         }
 
-    def _quantize(self, matrix: Matrix, scheme: Scheme) -> QuantizedWeight:
-        stats = self.statistics.of(matrix) if self.statistics is not None else None
-        return quantize_matrix(read_weight(self.full.loaded.model, matrix), stats, scheme)
+    def _everything(self, scheme: Scheme) -> Steps[dict[str, QuantizedWeight]]:
+        """The weights of all matrices under a scheme: fed by the full model, unless all are quantized together."""
+        if self._held is None or self._held[0] != scheme:
+            assignment, alone = {matrix.name: scheme for matrix in self.matrices}, self.kind != "spared"
+            steps = quantize_assignment(self.full.loaded, assignment, self.full.windows, self.context, isolated=alone)
+            self._held = (scheme, (yield from within(steps, 0.0, 0.0)).weights)
+            if not alone:
+                self._together = yield from self._rise(self._held[1], f"{scheme.label}: all matrices")
+        return self._held[1]
 
     def _rise(self, quantized: dict[str, QuantizedWeight], note: str) -> Steps[dict[str, float]]:
-        compared = yield from compare(self.full, dense(quantized), note)
+        compared = yield from compare(self.full, Quantized(quantized).dense(), note)
         difference = paired_difference(compared.losses, self.full.losses)
         kl = summarize(compared.kl)
         return {
@@ -137,10 +141,9 @@ class _Sweep:
             "kl_error": kl.standard_error,
         }
 
-    def _output_error(self, cell: _Cell) -> dict[str, Any]:
+    def _output_error(self, cell: _Cell, held: QuantizedWeight) -> dict[str, Any]:
         assert self.statistics is not None
         weight = read_weight(self.full.loaded.model, cell.matrix)
-        held = self._quantize(cell.matrix, cell.scheme)
         gram = self.statistics.gram_of(cell.matrix)
         error = output_error_from_gram(weight, held.dequantize(torch.float32), gram)
         return {"output": error, "stored_bits": held.stored_bits}

@@ -10,18 +10,16 @@ import pandas as pd
 from workbench.errors import WorkbenchError
 from workbench.measures.perplexity import paired_difference, summarize
 from workbench.model.load import LoadedModel
-from workbench.model.statistics import Statistics, collect
 from workbench.model.texts import Windows
 from workbench.progress import Steps, within
 from workbench.results import Result
 from workbench.studies.choice import (
     Assignment,
     account,
-    dense,
     find_matrices,
-    needed_statistics,
-    quantize_model,
+    quantize_assignment,
     read_assignment,
+    reads_calibration,
 )
 from workbench.studies.context import Context, cell_key
 from workbench.studies.reference import Reference, compare, reference
@@ -52,20 +50,16 @@ def tradeoff(
     assignments = [_assignment(loaded, point) for point in points]
     keep_apart(loaded, calibration, text)
     windows = evaluation_windows(loaded, text, tokens, window)
-    needs = set().union(*(needed_statistics(assignment) for assignment in assignments))
-    seen = calibration_windows(loaded, calibration, tokens, window) if needs else None
-    statistics = None
-    if seen is not None:
-        collected = collect(loaded, seen, needs=needs, folder=context.statistics)
-        statistics = yield from within(collected, 0.0, 0.1)
-    full = yield from within(reference(loaded, windows), 0.1, 0.2)
+    read = any(reads_calibration(assignment) for assignment in assignments)
+    seen = calibration_windows(loaded, calibration, tokens, window) if read else None
+    full = yield from within(reference(loaded, windows), 0.0, 0.1)
     rows = []
     for done, (point, assignment) in enumerate(zip(points, assignments, strict=True)):
         key = _key(loaded, windows, seen, assignment)
         held = context.cells.get_cells([key]).get(key)
         if held is None:
-            start, stop = 0.2 + 0.8 * done / len(points), 0.2 + 0.8 * (done + 1) / len(points)
-            held = yield from within(_measure(full, assignment, statistics, str(point["label"])), start, stop)
+            start, stop = 0.1 + 0.9 * done / len(points), 0.1 + 0.9 * (done + 1) / len(points)
+            held = yield from within(_measure(full, assignment, seen, str(point["label"]), context), start, stop)
             context.cells.put_cell(key, held)
         rows.append({"label": str(point["label"]), **held})
     base = summarize(full.losses)
@@ -98,20 +92,20 @@ def _key(loaded: LoadedModel, windows: Windows, seen: Windows | None, assignment
             "version": STUDY_VERSION,
             "model": loaded.identity.digest,
             "windows": windows.digest,
-            "calibration": seen.digest if seen is not None and needed_statistics(assignment) else None,
+            "calibration": seen.digest if seen is not None and reads_calibration(assignment) else None,
             "assignment": {name: scheme.to_json() for name, scheme in assignment.items()},
         }
     )
 
 
 def _measure(
-    full: Reference, assignment: Assignment, statistics: Statistics | None, label: str
+    full: Reference, assignment: Assignment, seen: Windows | None, label: str, context: Context
 ) -> Steps[dict[str, Any]]:
-    quantized = yield from within(quantize_model(full.loaded, assignment, statistics), 0.0, 0.3)
-    compared = yield from within(compare(full, dense(quantized), label), 0.3, 1.0)
+    quantized = yield from within(quantize_assignment(full.loaded, assignment, seen, context), 0.0, 0.5)
+    compared = yield from within(compare(full, quantized.dense(), label), 0.5, 1.0)
     summary = summarize(compared.losses)
     difference = paired_difference(compared.losses, full.losses)
-    bits = account(find_matrices(full.loaded), quantized)
+    bits = account(find_matrices(full.loaded), quantized.weights)
     return {
         "stored_bits": bits.stored_bits,
         "nominal_bits": bits.nominal_bits,

@@ -50,7 +50,9 @@ def prepare(key: str, default: Any, read: Callable[[Texts], Any], accepts: Calla
     kept = st.session_state[CHOICES].get(key, default)
     value = _from_address(key, read, default if st.session_state[WENT_BACK] else kept)
     if value is _NOTHING:
-        value = st.session_state.get(key, kept)
+        # a control of this key on the page that was left may have stood at another default
+        unchosen = st.session_state[TURNED] and key not in st.session_state[CHOICES]
+        value = default if unchosen else st.session_state.get(key, kept)
     if not accepts(value):
         value = default
     # Set only where it must be: a value that is set takes the place of what somebody is typing. On a page that was just
@@ -59,9 +61,20 @@ def prepare(key: str, default: Any, read: Callable[[Texts], Any], accepts: Calla
         st.session_state[key] = value
 
 
+def turned() -> bool:
+    """Whether this is the first run of a page after another one, or of a browser session."""
+    return st.session_state[TURNED]
+
+
+def asked(key: str) -> str | None:
+    """What an address that was given from outside asks of a control; None once its run is over."""
+    return st.session_state[GIVEN].get(key, [None])[0]
+
+
 def note(key: str, value: Any, default: Any, write: Callable[[Any], Texts]) -> None:
     """Remember what the widget answered, and that it belongs into the address unless it is the default."""
-    st.session_state[CHOICES][key] = value
+    if value != default or key in st.session_state[CHOICES]:  # defaults differ from page to page, choices stay
+        st.session_state[CHOICES][key] = value
     st.session_state[DRAWN][key] = [] if value == default else write(value)
 
 

@@ -15,10 +15,25 @@ import streamlit as st
 
 from workbench import settings
 from workbench.errors import WorkbenchError
-from workbench.scheme import GROUP_SIZES
-from workbench.ui import address, controls, defaults, session
+from workbench.ui import address, controls, defaults, method_options, session
 from workbench.ui.defaults import DEMO, PROMPT, PROMPT_LIMIT, Spec, Texts
 from workbench.ui.escape import markdown
+from workbench.ui.quantization import scheme
+
+__all__ = [
+    "default_texts",
+    "described",
+    "method",
+    "metrics",
+    "model",
+    "model_bar",
+    "models",
+    "of_full_weights",
+    "prompt",
+    "scheme",
+    "text_choices",
+    "texts",
+]
 
 DEMO_TEXTS = {"demo:calibration": "demo:calibration", "demo:evaluation": "demo:evaluation"}
 
@@ -109,7 +124,7 @@ def method(
     offered = {name: one for name, one in session.descriptions(kind).items() if accepts is None or accepts(one)}
     chosen = controls.select(label, list(offered), default, key=key, help=_menu_help(kind))
     st.caption(markdown(offered[chosen]["summary"]))
-    return chosen, method_options(offered[chosen])
+    return chosen, method_options.folded(offered[chosen])
 
 
 def metrics(*, every: bool = False) -> list[str]:
@@ -126,54 +141,6 @@ def of_full_weights(description: Spec) -> bool:
 def described(kind: str, name: str) -> Spec:
     """What a method says of itself: summary, reference, note, options, traits."""
     return session.descriptions(kind)[name]
-
-
-def method_options(description: Spec) -> Spec:
-    """Draw the options of one method, folded away; returns those that differ from their defaults."""
-    if not description["options"]:
-        return {}
-    with st.expander(f"Settings of {markdown(description['name'])}"):
-        values = {option["name"]: controls.option(option, description["name"]) for option in description["options"]}
-    return {option["name"]: values[option["name"]] for option in description["options"] if _differs(option, values)}
-
-
-def scheme(
-    prefix: str = "", *, widths: Sequence[int] = defaults.WIDTHS, bits: int = 4, many: bool = False
-) -> dict[str, Any]:
-    """Draw a choice of quantization in one row: quantizer, width, group size, zero point, and the quantizer's options.
-
-    Args:
-        prefix: set before the names of the controls, for a page with two of these.
-        widths: bits that are offered.
-        bits: the width chosen at first.
-        many: let several widths be chosen.
-
-    Returns:
-        A scheme as in `defaults.scheme`. With `many`, its `bits` is the list of chosen widths, never empty. `bits` is
-        None for a quantizer of fixed width.
-    """
-    described = session.descriptions("quantizers")
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        name = controls.select("Quantizer", list(described), "rtn", key=f"{prefix}quantizer", width=190)
-        fixed = bool(described[name]["traits"].get("fixed_width"))
-        chosen = None if fixed else width_choice(prefix, widths, bits, many=many)
-        group = controls.select(
-            "Group size", list(GROUP_SIZES), 64, key=f"{prefix}group", show=_group_words, width=130,
-            help="How many neighbouring weights of a row share one scale.",
-        )  # fmt: skip
-        symmetric = controls.toggle(
-            "Symmetric", key=f"{prefix}symmetric", help="No zero point: the grid is centred on zero."
-        )
-    family = defaults.scheme(name, None, group, symmetric, method_options(described[name]))
-    return {**family, "bits": chosen}
-
-
-def width_choice(prefix: str, widths: Sequence[int], bits: int, *, many: bool) -> Any:
-    """Draw the choice of one width, or of several; returns an int or a sorted list that is never empty."""
-    if many:
-        return controls.segments_many("Bits", list(widths), list(widths), key=f"{prefix}widths")
-    about = "Bits that hold one weight, without its share of scales and zero points."
-    return controls.segments("Bits", list(widths), bits, key=f"{prefix}bits", help=about)
 
 
 def prompt() -> str:
@@ -206,14 +173,6 @@ def _draw_examples(current: str) -> None:
     note = next((one["note"] for one in examples if one["text"] == current), None)
     if note and model() == DEMO:
         st.caption(markdown(note))
-
-
-def _differs(option: Spec, values: Spec) -> bool:
-    return values[option["name"]] != option["default"]
-
-
-def _group_words(group: int) -> str:
-    return "whole row" if group == -1 else str(group)
 
 
 def _menu_help(kind: str) -> str:

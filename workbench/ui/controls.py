@@ -53,15 +53,19 @@ def segments_many(
     label: str, options: Sequence[T], default: Sequence[T], *, key: str, show: Callable[[T], str] = str, **extra: Any
 ) -> list[T]:
     """A row of buttons of which several are chosen; all of the default when none is."""
-    by_text = {show(option): option for option in options}
-    address.prepare(
-        key,
-        list(default),
-        lambda texts: [_find(by_text, text) for text in texts],
-        lambda values: isinstance(values, list) and all(value in options for value in values),
-    )
+    _prepare_several(key, options, default, show)
     chosen = st.segmented_control(label, options, selection_mode="multi", key=key, format_func=_escaped(show), **extra)
     values = [option for option in options if option in chosen] or list(default)
+    address.note(key, values, list(default), lambda some: [show(one) for one in some])
+    return values
+
+
+def several(
+    label: str, options: Sequence[T], default: Sequence[T], *, key: str, show: Callable[[T], str] = str, **extra: Any
+) -> list[T]:
+    """A box that holds several of many options, in the order in which they were chosen; the default when none is."""
+    _prepare_several(key, options, default, show)
+    values = list(st.multiselect(label, options, key=key, format_func=show, **extra)) or list(default)
     address.note(key, values, list(default), lambda some: [show(one) for one in some])
     return values
 
@@ -120,19 +124,26 @@ def line(label: str, default: str = "", *, key: str, limit: int = TEXT_LIMIT, **
 
 
 def area(label: str, default: str = "", *, key: str, limit: int, **extra: Any) -> str:
-    """A box for several lines of text."""
-    address.prepare(key, default, _first, lambda value: isinstance(value, str) and len(value) <= limit)
-    value = st.text_area(label, max_chars=limit, key=key, **extra) or ""
-    address.note(key, value, default, lambda text: [text])
-    return value
+    """A box for several lines of text; what is beyond the limit is left out, and a sentence says so.
+
+    A limit of the widget's own would drop a paste without a word. A text over the limit is not put into the address.
+    """
+    address.prepare(key, default, _first, lambda value: isinstance(value, str))
+    value = st.text_area(label, key=key, **extra) or ""
+    if len(value) > limit:
+        st.warning(f"{label} has {len(value):,} characters; the first {limit:,} are read.")
+    else:
+        address.note(key, value, default, lambda text: [text])
+    return value[:limit]
 
 
-def option(described: dict[str, Any], method: str) -> Any:
+def option(described: dict[str, Any], method: str, **extra: Any) -> Any:
     """The control of a method's option, from what the method says of it; returns its value.
 
     Args:
         described: `name`, `type` (int, float, bool, choice or str), `default`, `choices`, `minimum`, `maximum`.
         method: name of the method; part of the key, because two methods may have options of one name.
+        extra: for the widget.
     """
     label, key, default = (
         markdown(described["name"].replace("_", " ")),
@@ -140,13 +151,28 @@ def option(described: dict[str, Any], method: str) -> Any:
         described["default"],
     )
     if described["type"] == "bool":
-        return toggle(label, default, key=key)
+        return toggle(label, default, key=key, **extra)
     if described["type"] == "choice":
-        return select(label, list(described["choices"]), str(default), key=key)
+        return select(label, list(described["choices"]), str(default), key=key, **extra)
     if described["type"] in ("int", "float"):
         kind = int if described["type"] == "int" else float
-        return number(label, kind(default), key=key, low=described["minimum"], high=described["maximum"])
-    return line(label, default, key=key)
+        return number(label, kind(default), key=key, low=described["minimum"], high=described["maximum"], **extra)
+    return line(label, default, key=key, **extra)
+
+
+def _prepare_several(key: str, options: Sequence[T], default: Sequence[T], show: Callable[[T], str]) -> None:
+    """An address names several values one by one, or in one with commas between them."""
+    by_text = {show(option): option for option in options}
+    address.prepare(
+        key,
+        list(default),
+        lambda texts: [_find(by_text, part) for text in texts for part in _parts(by_text, text)],
+        lambda values: isinstance(values, list) and all(value in options for value in values),
+    )
+
+
+def _parts(by_text: dict[str, Any], text: str) -> list[str]:
+    return [text] if text in by_text else text.split(",")
 
 
 def _escaped(show: Callable[[Any], str]) -> Callable[[Any], str]:

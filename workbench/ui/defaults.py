@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench import settings
+from workbench.scheme import Scheme
 
 Spec = dict[str, Any]
 Question = tuple[str, Spec]
@@ -29,6 +30,10 @@ METRIC = "wanda"
 METHOD = "integrated_gradients"
 WIDTHS = (2, 3, 4, 8)
 COURT_WIDTHS = (2, 3, 4)
+COMPARED = ("rtn", "gptq")
+COMPARED_WIDTHS = (2, 3, 4)
+"""Quantizers and widths that the Layer error page compares at first: few enough to be computed within seconds."""
+
 DETACHED_SHARES = (0.001, 0.005, 0.02, 0.05)
 TOP = 0.01
 """Part of the weights that counts as the top ones."""
@@ -95,10 +100,20 @@ def scheme_label(document: Mapping[str, Any] | None) -> str:
     bits, group = document["bits"], document["group_size"]
     words = [
         str(document["quantizer"]),
-        "fixed width" if bits is None else f"{bits} bits",
+        "fixed width" if bits is None else f"{bits} bit{'' if bits == 1 else 's'}",
         "whole rows" if group == -1 else f"groups of {group}",
     ]
     return ", ".join(words + (["symmetric"] if document["symmetric"] else []))
+
+
+def short_label(document: Mapping[str, Any]) -> str:
+    """The name that studies give to a scheme of `scheme`, such as `rtn 3 bit g64`, with the options it names."""
+    return ", ".join([Scheme.from_json(document).label, *(f"{key} {one}" for key, one in document["options"].items())])
+
+
+def compared_schemes(quantizers: Sequence[str] = COMPARED, widths: Sequence[int] = COMPARED_WIDTHS) -> list[Spec]:
+    """Every one of the quantizers at every one of the widths, those of a quantizer together."""
+    return [scheme(name, bits) for name in quantizers for bits in sorted(widths)]
 
 
 def inspect(model: str = DEMO) -> Question:
@@ -126,12 +141,22 @@ def salience_export(asked: Question, *, top: float = TOP, mask_scope: str = "mat
     return "salience_export", {**asked[1], "top": top, "mask_scope": mask_scope}
 
 
-def layer_error(
-    model: str = DEMO, texts: Texts | None = None, *, scheme: Spec | None = None, widths: Sequence[int] = WIDTHS
-) -> Question:
-    """Error of every matrix at every width; of `scheme` all but its bits is used."""
-    texts, family = texts or Texts(), _family(scheme)
-    return "layer_error", _spec(model, **_calibration(texts), **family, bits=sorted(widths))
+def layer_error(model: str = DEMO, texts: Texts | None = None, *, schemes: Sequence[Spec] | None = None) -> Question:
+    """Error of every matrix under every scheme."""
+    chosen = list(schemes) if schemes is not None else compared_schemes()
+    return "layer_error", _spec(model, **_calibration(texts or Texts()), schemes=chosen)
+
+
+def quality(model: str = DEMO, texts: Texts | None = None, *, schemes: Sequence[Spec] | None = None) -> Question:
+    """Quality against size of the same schemes, each under the name that it has in the table of errors."""
+    chosen = schemes if schemes is not None else compared_schemes()
+    return tradeoff(model, texts, points=[{"label": short_label(one), "scheme": one} for one in chosen])
+
+
+def signal(model: str = DEMO, texts: Texts | None = None, *, schemes: Sequence[Spec] | None = None) -> Question:
+    """Hidden states by depth, in the full model and under every scheme."""
+    texts, chosen = texts or Texts(), list(schemes) if schemes is not None else compared_schemes()
+    return "signal", _spec(model, **_calibration(texts), text=texts.text, schemes=chosen)
 
 
 def matrix_detail(model: str, matrix: str, texts: Texts | None = None, *, scheme: Spec | None = None) -> Question:
@@ -202,8 +227,9 @@ def tradeoff(model: str = DEMO, texts: Texts | None = None, *, points: Sequence[
 
 
 def uniform_points(chosen: Spec | None = None, widths: Sequence[int] = WIDTHS) -> list[Spec]:
-    """One point a width, all else as in the chosen scheme."""
-    schemes = [{**(chosen or _default_scheme()), "bits": bits} for bits in sorted(widths)]
+    """One point a width, all else as in the chosen scheme; without widths the one point of a fixed width."""
+    family = chosen or _default_scheme()
+    schemes = [{**family, "bits": bits} for bits in sorted(widths)] or [{**family, "bits": None}]
     return [{"label": scheme_label(one), "scheme": one} for one in schemes]
 
 
@@ -228,6 +254,22 @@ def attribute(
         options=dict(options or {}),
         **_quantized(scheme, plan, texts),
     )
+
+
+def attention_maps(
+    model: str = DEMO,
+    prompt: str = PROMPT,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    limit: float | None = None,
+    scheme: Spec | None = None,
+    plan: Spec | None = None,
+    texts: Texts | None = None,
+) -> Question:
+    """Where every head looks; with a layer also that layer's map, of one head or of all, their mean."""
+    asked = {"prompt": prompt, "layer": layer, "head": head, "limit": limit}
+    return "attention_maps", _spec(model, **asked, **_quantized(scheme, plan, texts))
 
 
 def token_weights(
@@ -263,12 +305,23 @@ def input_attribution(
     return {"full": attribute(model), "quantized": fewer_bits}
 
 
+def layer_errors(
+    model: str = DEMO, texts: Texts | None = None, *, schemes: Sequence[Spec] | None = None
+) -> dict[str, Question]:
+    """The questions of the Layer error page by the name of their part."""
+    return {
+        "errors": layer_error(model, texts, schemes=schemes),
+        "quality": quality(model, texts, schemes=schemes),
+        "signal": signal(model, texts, schemes=schemes),
+    }
+
+
 def every_opening(model: str = DEMO, texts: Texts | None = None) -> list[Question]:
     """What pages ask of a model before anybody has chosen anything, each question once."""
     questions = [
         *overview(model, texts).values(),
         *input_attribution(model, texts).values(),
-        layer_error(model, texts),
+        *layer_errors(model, texts).values(),
         sensitivity(model, texts),
         court(model, texts),
         detach(model, texts),

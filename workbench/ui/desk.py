@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.allocation.plan import Plan, check_against, dumps, parse
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, unknown
+from workbench.scheme import UNTOUCHED
 from workbench.ui import session
 from workbench.ui.plans import Bench, Document, locks_of, widths_of
 
@@ -107,6 +108,7 @@ class Desk:
         try:
             plan = parse(raw)
             check_against(plan, inspected["matrices"], inspected["model"])
+            _check_quantizers(plan)
         except WorkbenchError as error:
             self._held["trouble"] = f"The uploaded plan was not taken: {error}."
             return
@@ -122,6 +124,18 @@ class Desk:
             widths = {} if plan is None else widths_of(plan)
             self._held["base"] = {"key": key, "widths": widths, "locks": dict(self.locks)}
         return self._held["base"]
+
+
+def _check_quantizers(plan: Plan) -> None:
+    """Refuse what no quantizer here can do before it is laid on the desk, not only when it is measured.
+
+    Raises:
+        WorkbenchError: the name of a quantizer that is not registered.
+    """
+    known = session.descriptions("quantizers")
+    for tensor in plan.tensors.values():
+        if tensor.bits < UNTOUCHED and tensor.method not in known:
+            raise unknown("quantizer", tensor.method, sorted(known))
 
 
 _NO_PLAN: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, shown
 from workbench.ui import address, choices, session
 from workbench.ui.escape import markdown
 
@@ -26,10 +26,13 @@ STYLE = """<style>
 DARK_STYLE = """<style>
 /* the theme writes white on its light blue, which cannot be read */
 [data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primary"] * { color: #11161d; }
+[data-testid="stMultiSelectTagsContainer"] [data-tag], [data-testid="stMultiSelectTagsContainer"] [data-tag] * {
+  color: #11161d; }
 </style>"""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 BADGE_POLL = 2.0
+IN_VAIN = "model-in-vain"
 
 
 def configure() -> None:
@@ -47,6 +50,7 @@ def draw(page: Page) -> None:
             badge = st.container()
         _draw_exposure()
         _draw_notice()
+        _draw_model_in_vain()
         page.run()
         with badge:
             _draw_badge()
@@ -75,6 +79,21 @@ def _draw_notice() -> None:
     if notice:
         st.warning(markdown(notice))
         st.button("Understood", key="dismiss-notice", on_click=session.client().dismiss_notice)
+
+
+def _draw_model_in_vain() -> None:
+    """Say that the address names a model that is not offered, for as long as another one stands in for it."""
+    wanted, offered = address.asked("model"), choices.models()
+    if wanted is not None or address.turned():
+        strange = wanted is not None and wanted not in offered
+        session.remember(IN_VAIN, {"wanted": wanted, "instead": choices.model()} if strange else None)
+    held = session.recall(IN_VAIN)
+    if held and held["instead"] == choices.model():
+        told = (
+            f"The address asks for model {shown(held['wanted'])}, which is not offered here (a model is a folder with "
+            f"a config.json); choose one of: {', '.join(offered)}. This page is about {held['instead']}."
+        )
+        st.warning(markdown(told), icon=":material/help:")
 
 
 def _draw_badge() -> None:

@@ -1,41 +1,26 @@
-"""The parts of the Layer error page: every matrix at every width, and one matrix under one width in detail."""
+"""The map of the Layer error page: every matrix under every choice of quantizer and width."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from workbench.errors import WorkbenchError
-from workbench.figures.errors import channel_errors, error_map, grid_levels, weight_histogram
+from workbench.figures.errors import error_map
+from workbench.figures.frames import keep
 from workbench.ui import controls, picking, present, rows
-from workbench.ui.defaults import Spec, scheme_label
 from workbench.ui.escape import markdown
-from workbench.ui.numbers import number, percent, plural
-from workbench.ui.study import Shown
+from workbench.ui.numbers import number, plural
 
 ERRORS = {"output_error": "output error", "weight_error": "weight error", "sqnr_db": "signal to noise (dB)"}
 """Column of table `layer_error` -> what it is."""
 
 WORST_IS_SMALL = ("sqnr_db",)
-MANY = 300
-
-
-def widths_of(scheme: Spec) -> list[int]:
-    """The chosen widths.
-
-    Raises:
-        WorkbenchError: the quantizer has no choice of width, so that there is nothing to compare.
-    """
-    if scheme["bits"] is None:
-        raise WorkbenchError(
-            f"Quantizer {scheme['quantizer']!r} has a fixed width; this page compares widths, so choose another "
-            "quantizer."
-        )
-    return scheme["bits"]
+NAMED = 8
+"""Up to this many labels are named in a sentence."""
 
 
 def error_choice() -> str:
@@ -43,143 +28,95 @@ def error_choice() -> str:
     return controls.segments("The map shows", list(ERRORS), "output_error", key="error", show=ERRORS.__getitem__)
 
 
-def cell_choice(frame: pd.DataFrame, error: str) -> tuple[str, int]:
-    """Draw the choice of one matrix and one width, at first the worst cell."""
-    worst = _worst(frame, error)
-    widths = sorted(set(frame["bits"].astype(int)))
+def labels_of(frame: pd.DataFrame) -> list[str]:
+    """The choices of quantizer and width, in the order of the table."""
+    return list(dict.fromkeys(frame["label"]))
+
+
+def quantizer_of(frame: pd.DataFrame, label: str) -> str:
+    """The quantizer of a choice."""
+    return str(rows.named(frame, "label", label)["quantizer"])
+
+
+def cell_choice(frame: pd.DataFrame, error: str) -> tuple[str, str]:
+    """Draw the choice of one matrix and of one quantizer and width, at first the worst cell."""
+    worst, labels = _worst(frame, error), labels_of(frame)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         matrix = controls.select(
             "Matrix in detail", list(dict.fromkeys(frame["matrix"])), str(worst["matrix"]), key="matrix"
         )
-        bits = controls.segments("Bits", widths, int(worst["bits"]), key="bits", help="The width that is looked at.")
-    return matrix, bits
+        label = controls.select("Quantizer and width in detail", labels, str(worst["label"]), key="label")
+    return matrix, label
 
 
 def _worst(frame: pd.DataFrame, error: str) -> rows.Row:
     return rows.smallest(frame, error) if error in WORST_IS_SMALL else rows.largest(frame, error)
 
 
-def draw_map(frame: pd.DataFrame, error: str, matrix: str, bits: int) -> None:
-    """One cell a matrix and a width; a click, or a cell of the table, chooses both."""
+def draw_map(frame: pd.DataFrame, error: str, matrix: str, label: str) -> None:
+    """One cell a matrix and a choice; a click, or a cell of the table, chooses both."""
     held = frame.reset_index(drop=True)
-    held["bits"] = held["bits"].astype(int)
-    cells = list(zip(held["matrix"].tolist(), held["bits"].tolist(), strict=True))
-    worst = _worst(held, error)
-    table = wide_table(held, error)
+    cells = list(zip(held["matrix"].tolist(), held["label"].tolist(), strict=True))
+    worst, labels, table = _worst(held, error), labels_of(held), wide_table(held, error)
     names = list(table["matrix"])
+    st.write(best_sentence(held, error))
     picking.chart(
         error_map(
             held,
             value=error,
             unit=ERRORS[error],
             logarithmic=error not in WORST_IS_SMALL,
-            selected=cells.index((matrix, bits)) if (matrix, bits) in cells else None,
+            selected=cells.index((matrix, label)) if (matrix, label) in cells else None,
         ),
-        alt=f"{ERRORS[error].capitalize()} of {plural(len(table), 'matrix', 'matrices')} at "
-        f"{', '.join(map(str, sorted(set(held['bits']))))} bits. The worst is {worst['matrix']} at {worst['bits']} "
-        f"bits, {number(worst[error])}.",
+        alt=f"{ERRORS[error].capitalize()} of {plural(len(table), 'matrix', 'matrices')} under "
+        f"{plural(len(labels), 'choice')} of quantizer and width: {named(labels)}. The worst is {worst['matrix']} "
+        f"under {worst['label']}, {number(worst[error])}.",
         key="error-map",
-        places=[{"matrix": name, "bits": width} for name, width in cells],
+        places=[{"matrix": name, "label": one} for name, one in cells],
         table_of=table,
-        cell=lambda row, column: _chosen_cell(names[row], column),
+        cell=lambda row, column: {"matrix": names[row]} | ({"label": column} if column in labels else {}),
         file_name="layer-error.csv",
     )
     present.table(held, key="error-all", file_name="layer-error-all.csv", label="All that was measured")
 
 
+def best_sentence(frame: pd.DataFrame, error: str) -> str:
+    """Which choice has the best median over the matrices at each width; safe in Markdown."""
+    best: dict[int | None, tuple[float, str]] = {}
+    sign = -1 if error in WORST_IS_SMALL else 1
+    for label in labels_of(frame):
+        part = keep(frame, frame["label"] == label)
+        width, middle = part["bits"].iloc[0], median(part[error].astype(float).tolist())
+        key = None if pd.isna(width) else int(width)
+        if key not in best or sign * middle < sign * best[key][0]:
+            best[key] = (middle, label)
+    order = sorted(best, key=lambda width: (width is None, width))
+    told = [f"**{markdown(best[key][1])}** ({number(best[key][0])})" for key in order]
+    return f"The best median {ERRORS[error]} over the matrices, at each width: {', '.join(told)}."
+
+
 def wide_table(frame: pd.DataFrame, error: str) -> pd.DataFrame:
-    """A row a matrix in the model's order, a column a width, called such as `2 bits`."""
+    """A row a matrix in the model's order, a column a choice of quantizer and width, called by its label."""
     held: dict[str, dict[str, Any]] = {}
-    for name, bits, value in zip(frame["matrix"], frame["bits"], frame[error], strict=True):
-        held.setdefault(name, {"matrix": name})[f"{bits} bits"] = value
-    widths = [f"{bits} bits" for bits in sorted(set(frame["bits"]))]
-    return pd.DataFrame(list(held.values()), columns=["matrix", *widths])
+    for name, label, value in zip(frame["matrix"], frame["label"], frame[error], strict=True):
+        held.setdefault(name, {"matrix": name})[label] = value
+    return pd.DataFrame(list(held.values()), columns=["matrix", *labels_of(frame)])
 
 
-def _chosen_cell(matrix: str, column: str) -> dict[str, Any]:
-    """The choices that a cell of `wide_table` stands for; the column of names leaves the width as it is."""
-    width = column.removesuffix(" bits")
-    return {"matrix": matrix} | ({"bits": int(width)} if width.isdigit() else {})
-
-
-def draw_detail(shown: Shown) -> None:
-    """One matrix before and after."""
-    document, tables = shown.document, shown.tables
-    outputs, inputs = document["shape"]
-    st.markdown(
-        f"**{markdown(document['matrix'])}** ({outputs} by {inputs}), {markdown(scheme_label(document['scheme']))}"
-    )
-    _draw_numbers(document)
-    left, right = st.columns(2, gap="large")
-    with left:
-        _draw_weights(tables["histogram"])
-        _draw_levels(tables["levels"])
-    with right:
-        _draw_channels(tables["channels"])
-
-
-def _draw_numbers(document: Mapping[str, Any]) -> None:
-    boundary = document["near_boundary_share"]
-    facts = {
-        "Output error": (percent(document["output_error"]), "Relative, on the calibration text."),
-        "Weight error": (percent(document["weight_error"]), "Relative Frobenius norm of the difference."),
-        "Signal to noise": (f"{number(document['sqnr_db'])} dB", "Of the weights; 6 dB more is half the error."),
-        "Stored bits": (
-            number(document["stored_bits"]),
-            f"All that is stored, for each weight; the codes alone take {number(document['nominal_bits'])}.",
-        ),
-        "Signs turned": (percent(document["sign_flips"]), "Weights that came out with the opposite sign."),
-        "Became zero": (percent(document["zeroed_share"]), "Weights that were not zero before."),
-        "Near a boundary": (
-            percent(boundary),
-            "Weights that rounding would move to another level if they changed by a twentieth of a step; chance "
-            "gives 10 %.",
-        ),
-    }
-    for part in (list(facts)[:4], list(facts)[4:]):
-        for column, name in zip(st.columns(4), part, strict=False):
-            value, about = facts[name]
-            column.metric(name, value, help=about)
-
-
-def _draw_weights(bins: pd.DataFrame) -> None:
-    st.markdown("The weights before and after")
-    used = sum(count > 0 for count in bins["quantized"])
-    present.chart(
-        weight_histogram(bins),
-        alt=f"Histogram of the weights from {number(bins['low'].iloc[0])} to {number(bins['high'].iloc[-1])} before "
-        f"and after quantization; afterwards {used} of {len(bins)} bins hold weights, before "
-        f"{sum(count > 0 for count in bins['original'])}.",
-        key="detail-histogram",
-        table_of=bins,
-        file_name="weights-before-after.csv",
-    )
-
-
-def _draw_channels(channels: pd.DataFrame) -> None:
-    st.markdown("Which outputs suffer")
-    worst = rows.largest(channels, "output_error")
-    present.chart(
-        channel_errors(channels),
-        alt=f"Relative error of {plural(len(channels), 'output channel')}; the worst is channel "
-        f"{int(worst['channel'])} with {number(worst['output_error'])}, the median is "
-        f"{number(median(channels['output_error'].tolist()))}.",
-        key="detail-channels",
-        table_of=channels,
-        file_name="channel-errors.csv",
-    )
-
-
-def _draw_levels(levels: pd.DataFrame) -> None:
-    if levels.empty or len(levels) > MANY:
+def draw_notes(notes: Sequence[Mapping[str, str]]) -> None:
+    """What quantizers had to change to give a result at all, such as a raised damping."""
+    if not notes:
         return
-    st.markdown("The levels that one group of weights may take")
-    used, values = sum(count > 0 for count in levels["count"]), levels["value"].tolist()
-    present.chart(
-        grid_levels(levels),
-        alt=f"{plural(len(levels), 'level')} from {number(min(values))} to {number(max(values))}; "
-        f"{used} of them are used by the first group of the first row.",
-        key="detail-levels",
-        table_of=levels,
-        file_name="grid-levels.csv",
+    texts = list(dict.fromkeys(note["text"] for note in notes))
+    st.info(
+        f"For {plural(len(notes), 'cell')} the quantizer had to give way. {markdown(texts[0])}",
+        icon=":material/healing:",
     )
+    table = pd.DataFrame(list(notes))
+    present.table(table, key="error-notes", file_name="layer-error-notes.csv", label="Where quantizers gave way")
+
+
+def named(labels: Sequence[str]) -> str:
+    """Labels for a sentence, the first few of many."""
+    rest = len(labels) - NAMED
+    return ", ".join(labels[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

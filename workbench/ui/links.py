@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from workbench.ui import address, choices, metric_choice
-from workbench.ui.defaults import Spec
+from workbench.ui import address, choices, metric_choice, session, traits
+from workbench.ui.defaults import Spec, short_label
 
 PAGES = {
     "inspect": "overview",
@@ -15,6 +15,7 @@ PAGES = {
     "attribute": "input_attribution",
     "layer_error": "layer_error",
     "matrix_detail": "layer_error",
+    "signal": "layer_error",
     "kernel_speed": "layer_error",
     "court": "metric_court",
     "detach": "metric_court",
@@ -47,8 +48,13 @@ def chosen(spec: Spec) -> Iterator[tuple[str, Any]]:
     if "mask_scope" in spec:
         yield from (("mask", round(100 * spec["top"], 4)), ("of", spec["mask_scope"]))
     family = spec.get("scheme") or (spec if "quantizer" in spec else None)
-    if family:
+    if family and spec.get("matrix") is None:
         yield from _scheme(family)
+    elif family:  # one matrix in detail stands on the page that compares several schemes
+        yield from _schemes([family])
+        yield "label", short_label(family)
+    if spec.get("schemes"):
+        yield from _schemes(spec["schemes"])
 
 
 def _texts(spec: Spec) -> Iterator[tuple[str, Any]]:
@@ -75,6 +81,21 @@ def _scheme(family: Spec) -> Iterator[tuple[str, Any]]:
     if bits is not None:
         yield ("widths" if isinstance(bits, list) else "bits"), bits
     yield from _options(family["quantizer"], family["options"])
+
+
+def _schemes(schemes: Sequence[Spec]) -> Iterator[tuple[str, Any]]:
+    """The set of quantizers and widths that schemes were made of; groups and grids are those of the free methods."""
+    known = session.descriptions("quantizers")
+    yield "quantizers", list(dict.fromkeys(one["quantizer"] for one in schemes))
+    widths = sorted({one["bits"] for one in schemes if one["bits"] is not None})
+    if widths:
+        yield "widths", widths
+    free = [one for one in schemes if traits.own_group(known[one["quantizer"]]) is None]
+    if free:
+        yield "group", free[0]["group_size"]
+    yield "symmetric", any(one["symmetric"] for one in schemes)
+    for one in schemes:
+        yield from _options(one["quantizer"], one["options"])
 
 
 def _options(method: str | None, options: Spec | None) -> Iterator[tuple[str, Any]]:

@@ -17,19 +17,21 @@ from workbench.ui import controls, picking, rows
 from workbench.ui.defaults import Spec, uniform_points
 from workbench.ui.desk import Desk
 from workbench.ui.escape import markdown
-from workbench.ui.layer_error import widths_of
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.plans import bare
 from workbench.ui.study import Shown
 
 PLANS = {"current": "plan of Bit allocation", "uploaded": "uploaded plan"}
+TOLD = 4
+"""So many sentences on noise are told at once."""
+
 CERTAIN = 2.0
 """Differences below this many standard errors are called noise."""
 
 
 def point_choice(model: str, scheme: Spec) -> list[Spec]:
     """Draw which plans of this session join the uniform widths; returns the points to measure."""
-    points = uniform_points(scheme, widths_of(scheme))
+    points = uniform_points(scheme, scheme["bits"] or [])
     held = session_plans(model)
     if not held:
         st.caption("A plan that you make or upload on the page Bit allocation joins these points.")
@@ -104,12 +106,13 @@ def draw_points(shown: Shown) -> None:
         if reference is None or not any(math.isfinite(value) for value in frame["perplexity"]):
             st.error("No point has a finite perplexity on this text, so that there is nothing to draw.")
         else:
-            _draw_chart(frame, reference, chosen)
-        _draw_noise(frame, shown.document["text"])
+            draw_chart(frame, reference, chosen, key="tradeoff", control="point")
+        draw_noise(frame, shown.document["text"])
     _draw_facts(rows.named(frame, "label", chosen), shown, reference)
 
 
-def _draw_chart(frame: pd.DataFrame, reference: float, chosen: str) -> None:
+def draw_chart(frame: pd.DataFrame, reference: float, chosen: str, *, key: str, control: str) -> None:
+    """The chart of what `readable` gives; a click sets the control of that key to the point's label."""
     finite = keep(frame, [math.isfinite(value) for value in frame["perplexity"]])
     best, lost = rows.smallest(finite, "perplexity"), len(frame) - len(finite)
     labels = list(frame["label"])
@@ -118,20 +121,24 @@ def _draw_chart(frame: pd.DataFrame, reference: float, chosen: str) -> None:
         alt=f"Stored bits against perplexity of {plural(len(finite), 'point')}; the full model has "
         f"{number(reference)}. Nearest to it: {best['label']} with {number(best['perplexity'])} at "
         f"{number(best['stored_bits'])} stored bits.",
-        key="tradeoff",
-        places=[{"point": label} for label in labels],
+        key=key,
+        places=[{control: label} for label in labels],
         table_of=frame,
-        cell=lambda row, _: {"point": labels[row]},
+        cell=lambda row, _: {control: labels[row]},
         file_name="trade-off.csv",
     )
     if lost:
         st.warning(f"{plural(lost, 'point')} without a finite perplexity could not be drawn; the table has them all.")
 
 
-def _draw_noise(frame: pd.DataFrame, text: dict[str, Any]) -> None:
+def draw_noise(frame: pd.DataFrame, text: dict[str, Any]) -> None:
+    """What cannot be told apart on the text that was read."""
     sentences = noise_sentences(frame)
     if sentences:
-        st.info("\n\n".join(sentences), icon=":material/blur_on:")
+        st.info("\n\n".join(sentences[:TOLD]), icon=":material/blur_on:")
+        if sentences[TOLD:]:
+            with st.expander(f"{len(sentences) - TOLD} more that cannot be told apart"):
+                st.markdown("\n\n".join(sentences[TOLD:]))
         st.caption(f"More than {text['tokens']:,} tokens (in the sidebar, under Texts) would tell smaller differences.")
 
 

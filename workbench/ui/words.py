@@ -6,7 +6,7 @@ import json
 from pathlib import PurePath
 from typing import Any
 
-from workbench.ui.defaults import Spec, scheme_label
+from workbench.ui.defaults import Spec, scheme_label, short_label
 from workbench.ui.escape import markdown
 
 KINDS = {
@@ -20,6 +20,7 @@ KINDS = {
     "prompt_coverage": "prompt against calibration text",
     "salience_export": "scores and masks to download",
     "matrix_detail": "one matrix in detail",
+    "signal": "hidden states by depth",
     "evaluate": "quality on the evaluation text",
     "sensitivity": "sensitivity of every matrix",
     "tradeoff": "quality against size",
@@ -38,6 +39,10 @@ def value_words(name: str, value: Any) -> str:
     """One value of a spec, short enough for a sentence; plain text, not escaped."""
     if name == "scheme":
         return scheme_label(value)
+    if name == "schemes":
+        return _shortened(", ".join(short_label(one) for one in value))
+    if name == "points":
+        return _shortened(", ".join(str(one["label"]) for one in value))
     if name in ("calibration", "text", "text2") and isinstance(value, str):
         return PurePath(value).name
     if value is None or value == {} or value == []:
@@ -45,7 +50,11 @@ def value_words(name: str, value: Any) -> str:
     if name == "plan":
         return f"a plan of {value['budget']['requested']:.4g} stored bits"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return _shortened(text, 40)
+
+
+def _shortened(text: str, most: int = 120) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def differences(before: Spec, after: Spec) -> str:
@@ -61,6 +70,6 @@ def differences(before: Spec, after: Spec) -> str:
 
 def summary(spec: Spec) -> str:
     """A spec in one line for a table of jobs; plain text, not escaped."""
-    wanted = ("model", "metric", "method", "quantizer", "bits", "scheme", "prompt")
+    wanted = ("model", "metric", "method", "quantizer", "bits", "scheme", "schemes", "prompt")
     parts = [value_words(name, spec[name]) for name in wanted if spec.get(name) not in (None, "", [], {})]
     return ", ".join(parts)

@@ -1,0 +1,1 @@
+"""How a model is quantized: schemes completed, a walk through its blocks, finished parts kept on disk."""
