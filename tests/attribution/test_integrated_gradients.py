@@ -119,6 +119,6 @@ def test_memory_is_bounded_by_the_batch(llama: Adapter, monkeypatch: pytest.Monk
     explain("integrated_gradients", llama, nodes=10, max_nodes=10, batch=4)
     assert sizes == [4, 4, 2]
     sizes.clear()
-    monkeypatch.setattr("workbench.attribution.integrated_gradients.TOKENS_AT_ONCE", 16)
+    monkeypatch.setattr("workbench.attribution.sampling.TOKENS_AT_ONCE", 16)
     explain("integrated_gradients", llama, nodes=5, max_nodes=5, batch=4)
     assert sizes == [2, 2, 1]

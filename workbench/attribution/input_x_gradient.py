@@ -25,7 +25,7 @@ FEW = 0.1
     reference="Shrikumar, Greenside, Shcherbina, Kundaje 2016, arXiv:1605.01713",
     signed=True,
     cost="f + b",
-    note="On models with RMSNorm the scores add up to little of the target: prefer integrated gradients there.",
+    note="On models with RMSNorm the scores add up to little of the target: prefer linearised or integrated gradients.",
 )
 def input_x_gradient(adapter: Adapter, ids: Int[Tensor, "1 tok"], target: Target) -> Attribution:
     """Signed scores [tok]; the completeness gap is F(x) - sum(scores)."""
@@ -48,5 +48,5 @@ def _about_scale(value: float, total: float) -> tuple[str, ...]:
         return ()
     return (
         f"the scores add up to {total:.3g} of a target of {value:.3g}: this model answers alike at any scale of its"
-        " input, so gradient x input explains little of it; integrated gradients does not have this fault",
+        " input, so gradient x input explains little of it; linearised and integrated_gradients do not have this fault",
     )

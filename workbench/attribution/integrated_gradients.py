@@ -8,19 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
-from jaxtyping import Float, Float64, Int
-from numpy.polynomial.legendre import leggauss
+from jaxtyping import Int
 from torch import Tensor
 
 from workbench.attribution.adapter import Adapter
-from workbench.attribution.baselines import Baseline, BaselineName, make_baseline
-from workbench.attribution.result import Attribution, relative_gap
+from workbench.attribution.baselines import BaselineName, make_baseline
+from workbench.attribution.path import Effort, follow, gap_note, held_note
+from workbench.attribution.result import Attribution
 from workbench.attribution.targets import Target
 from workbench.registry import Range, attribution
-
-TOKENS_AT_ONCE = 8192
-"""Tokens in one forward pass, over all points of the path in it: what bounds the memory for long prompts."""
 
 
 @attribution.register(
@@ -60,55 +56,15 @@ def integrated_gradients(
     """
     embeds = adapter.embed(ids)
     start = make_baseline(adapter, ids, embeds, baseline)
-    ends = adapter.values(torch.cat([embeds, start.embeds]), target.value).tolist()
-    while True:
-        slope = mean_gradient(adapter, start.embeds, embeds, target, nodes, batch)
-        scores = ((embeds - start.embeds)[0].double() * slope).sum(-1).cpu()
-        gap = ends[0] - ends[1] - float(scores.sum())
-        relative = relative_gap(gap, ends[0] - ends[1])
-        if relative <= tolerance or nodes >= max_nodes:
-            break
-        nodes = min(2 * nodes, max_nodes)
+    path = follow(adapter, start.embeds, embeds, target, Effort(nodes, max_nodes, tolerance, batch))
     return Attribution(
-        scores,
-        value=ends[0],
-        baseline_value=ends[1],
-        completeness_gap=gap,
-        relative_gap=relative,
-        nodes=nodes,
+        path.scores,
+        value=path.value,
+        baseline_value=path.base,
+        completeness_gap=path.gap,
+        relative_gap=path.relative,
+        nodes=path.nodes,
         baseline=start.name,
         held_fixed=tuple(start.held_fixed.tolist()),
-        notes=target.notes + _notes(start, relative, tolerance, nodes),
+        notes=(*target.notes, *held_note(start.held_fixed), *gap_note(path.relative, tolerance, path.nodes)),
     )
-
-
-def mean_gradient(
-    adapter: Adapter,
-    start: Float[Tensor, "1 tok hid"],
-    stop: Float[Tensor, "1 tok hid"],
-    target: Target,
-    nodes: int,
-    batch: int,
-) -> Float64[Tensor, "tok hid"]:
-    """The mean of dF/dx over the line from `start` to `stop`, at most `batch` points at a time."""
-    rows = max(1, min(batch, TOKENS_AT_ONCE // start.shape[1]))
-    total = torch.zeros_like(start[0], dtype=torch.float64)
-    positions, weights = (torch.from_numpy(numbers).to(total) for numbers in leggauss(nodes))
-    for place, weight in zip(((positions + 1) / 2).split(rows), (weights / 2).split(rows), strict=True):
-        points = start + place.to(start)[:, None, None] * (stop - start)
-        _, slope = adapter.gradients(points, target.value)
-        total += torch.einsum("n,nth->th", weight, slope.double())
-    return total
-
-
-def _notes(start: Baseline, relative: float, tolerance: float, nodes: int) -> tuple[str, ...]:
-    """What was held fixed, and whether the sum came out."""
-    notes = []
-    if bool(start.held_fixed.any()):
-        notes.append(f"{int(start.held_fixed.sum())} control token(s) are held fixed: their score is 0 by construction")
-    if relative > tolerance:
-        notes.append(
-            f"the scores miss the change that they explain by {relative:.2%} at {nodes} nodes, more than the tolerance"
-            f" of {tolerance:.2%}: take them as a ranking"
-        )
-    return tuple(notes)

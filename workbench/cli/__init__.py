@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from workbench.cli import compute, housekeeping, judging, planning
+from workbench.cli import attributing, compute, housekeeping, judging, planning
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 housekeeping.enrol(app)
 compute.enrol(app)
 judging.enrol(app)
+attributing.enrol(app)
 planning.enrol(app)
 
 UsageProblem = typer.BadParameter.__bases__[0]

@@ -9,6 +9,7 @@ import typer
 
 from workbench.cli import arguments as words
 from workbench.cli.running import Run, check_out, deliver
+from workbench.errors import WorkbenchError
 
 
 def enrol(app: typer.Typer) -> None:
@@ -197,6 +198,7 @@ def attribute(
         **words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, rest),
         "calibration": calibration,
     }
+    refuse_stray(rest, spec)
     deliver(Run(seed, threads, quiet).study("attribute", spec), "tokens", as_json=as_json, out=out)
 
 
@@ -209,3 +211,16 @@ def split_options(options: dict[str, str], method: str) -> tuple[dict[str, str],
         {name: value for name, value in options.items() if name in known},
         {name: value for name, value in options.items() if name not in known},
     )
+
+
+def refuse_stray(options: dict[str, str], spec: dict[str, Any]) -> None:
+    """Refuse options that no method knows where there is no quantizer that could.
+
+    Raises:
+        WorkbenchError: there are some.
+    """
+    if options and spec["scheme"] is None:
+        raise WorkbenchError(
+            f"--option has value {next(iter(options))[:80]!r}, which none of the attribution methods has; `workbench"
+            " methods attribution` lists their options"
+        )

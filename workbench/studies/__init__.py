@@ -10,11 +10,16 @@ from workbench.errors import WorkbenchError, unknown
 from workbench.progress import Progress, Steps
 from workbench.results import Result
 from workbench.studies.agreement import agreement
+from workbench.studies.attention_maps import attention_maps
 from workbench.studies.attribute import attribute
+from workbench.studies.blame import blame
+from workbench.studies.compare_attribution import compare_attribution
 from workbench.studies.confirm import confirm
 from workbench.studies.context import Context
 from workbench.studies.court import court
+from workbench.studies.damage_map import damage_map
 from workbench.studies.detach import detach
+from workbench.studies.drift import drift
 from workbench.studies.evaluate import evaluate
 from workbench.studies.inspection import inspection
 from workbench.studies.kernel_speed import kernel_speed
@@ -33,10 +38,15 @@ __all__ = [
     "STUDIES",
     "Context",
     "agreement",
+    "attention_maps",
     "attribute",
+    "blame",
+    "compare_attribution",
     "confirm",
     "court",
+    "damage_map",
     "detach",
+    "drift",
     "evaluate",
     "inspection",
     "kernel_speed",
@@ -70,6 +80,11 @@ STUDIES = {
     "detach": detach,
     "prompt_coverage": prompt_coverage,
     "attribute": attribute,
+    "attention_maps": attention_maps,
+    "compare_attribution": compare_attribution,
+    "drift": drift,
+    "damage_map": damage_map,
+    "blame": blame,
     "token_weights": token_weights,
     "windows": windows,
 }

@@ -16,6 +16,7 @@ TITLES = {
     "overview": "Overview",
     "weight_salience": "Weight salience",
     "input_attribution": "Input attribution",
+    "attention": "Attention",
     "layer_error": "Layer error",
     "metric_court": "Which metric to believe",
     "trade_off": "Trade-off",

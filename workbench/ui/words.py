@@ -26,6 +26,11 @@ KINDS = {
     "tradeoff": "quality against size",
     "attribute": "input attribution",
     "token_weights": "weights behind each token",
+    "attention_maps": "attention of every head",
+    "compare_attribution": "maps of several methods",
+    "drift": "maps of the full and the quantized model",
+    "damage_map": "damage by matrix and token",
+    "blame": "tokens to blame",
 }
 """Kind of a study -> what a person calls it."""
 

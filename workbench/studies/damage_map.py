@@ -1,0 +1,115 @@
+"""Which matrix, at which token, costs the target when the weights are quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from workbench.attribution.damage import Damage
+from workbench.attribution.damage import damage_map as split
+from workbench.errors import WorkbenchError
+from workbench.model.load import LoadedModel
+from workbench.model.matrices import Matrix, read_weight
+from workbench.model.overlay import overlay
+from workbench.progress import Progress, Steps, within
+from workbench.results import Result
+from workbench.studies.attribute import explained, quantized_weights
+from workbench.studies.choice import find_matrices
+from workbench.studies.context import Context
+
+MOST_NODES = 64
+
+
+def damage_map(
+    loaded: LoadedModel,
+    *,
+    prompt: str,
+    target: str | None = None,
+    contrast: str | None = None,
+    nodes: int = 8,
+    scheme: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
+    calibration: str | None = None,
+    context: Context | None = None,
+) -> Steps[Result]:
+    """Parts of F(full) - F(quantized), one for every matrix and token; together they are all of it.
+
+    A positive part is a loss of the target. The formula is in `workbench.attribution.damage`. Holds the full weights,
+    the quantized ones, their difference and those of the running point of the path at one time.
+
+    Args:
+        loaded: the model.
+        prompt: the text.
+        target: next token, the full model's likeliest when not given; `logprob:` in front for its log-probability.
+        contrast: explain the target rather than this.
+        nodes: points on the path at first, doubled up to 64 until the parts add up within 0.1 %.
+        scheme: quantizes all matrices.
+        plan: the same by a plan.
+        calibration: text for quantizers that read one.
+        context: what the process shares.
+
+    Raises:
+        WorkbenchError: no choice of quantization, a bad number of nodes, or a model that sends tokens apart.
+    """
+    if scheme is None and plan is None:
+        raise WorkbenchError("a damage map needs a choice of quantization; give a quantizer or a plan")
+    if not 1 <= nodes <= MOST_NODES:
+        raise WorkbenchError(f"nodes has value {nodes}; it must lie between 1 and {MOST_NODES}")
+    adapter, read, aim = explained(loaded, prompt, target, contrast)
+    weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context or Context()), 0.0, 0.6)
+    quantized: dict[str, Tensor] = weights or {}
+    matrices = find_matrices(loaded)
+    yield Progress(0.6, 1.0, f"damage at {len(quantized)} matrices and {len(read.tokens)} tokens")
+    full = {one.name: read_weight(loaded.model, one) for one in matrices if one.name in quantized}
+    moved = {name: weight - quantized[name].to(weight) for name, weight in full.items()}
+
+    def laid(place: float) -> AbstractContextManager[None]:
+        return overlay(loaded.model, {name: full[name] - (1 - place) * moved[name] for name in full})
+
+    modules = {one.name: loaded.model.get_submodule(one.module) for one in matrices}
+    found = split(adapter, read.ids, aim, modules, moved, laid, nodes=nodes, max_nodes=MOST_NODES)
+    document = {
+        "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
+        "prompt": prompt,
+        "tokens": list(read.tokens),
+        "ids": read.ids[0].tolist(),
+        "special": list(read.special),
+        "matrices": [one.name for one in matrices],
+        "target": aim.to_json(),
+        **_facts(found),
+        "notes": list(aim.notes),
+    }
+    return Result(document, {"damage": pd.DataFrame(_rows(found, matrices, read.tokens))})
+
+
+def _facts(found: Damage) -> dict[str, Any]:
+    """The parts, their sums, and what is left over."""
+    return {
+        "full_value": found.full_value,
+        "quantized_value": found.quantized_value,
+        "completeness_gap": found.gap,
+        "relative_gap": found.relative_gap,
+        "nodes": found.nodes,
+        "damage": found.parts.tolist(),
+        "by_matrix": found.parts.sum(1).tolist(),
+        "by_token": found.parts.sum(0).tolist(),
+    }
+
+
+def _rows(found: Damage, matrices: list[Matrix], tokens: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "matrix": matrix.name,
+            "block": matrix.block,
+            "role": matrix.role,
+            "position": position,
+            "token": token,
+            "damage": part,
+        }
+        for matrix, parts in zip(matrices, found.parts.tolist(), strict=True)
+        for position, (token, part) in enumerate(zip(tokens, parts, strict=True))
+    ]

@@ -1,0 +1,132 @@
+"""Same answer, same reasons? The map of each prompt in the full model, held against that of the quantized one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.model.load import LoadedModel
+from workbench.model.overlay import overlay
+from workbench.progress import Progress, Steps, within
+from workbench.registry import Method, attribution
+from workbench.results import Result
+from workbench.studies.attribute import explained, quantized_weights
+from workbench.studies.context import Context
+from workbench.studies.drift_rows import Asked, Side, free_tokens, means, row, tables
+from workbench.studies.map_agreement import pair
+from workbench.studies.map_checks import Question
+
+TOP_K = 3
+NOTE = (
+    "The target is the full model's likeliest next token, or the one that was given, in both models. The noise floor is"
+    " the rank correlation of two maps of the full model that differ in the method's own chance alone: drift within it"
+    " is no drift."
+)
+
+
+def drift(
+    loaded: LoadedModel,
+    *,
+    prompts: Sequence[str],
+    method: str = "integrated_gradients",
+    target: str | None = None,
+    contrast: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    top_k: int = TOP_K,
+    scheme: Mapping[str, Any] | None = None,
+    plan: Mapping[str, Any] | None = None,
+    calibration: str | None = None,
+    context: Context | None = None,
+) -> Steps[Result]:
+    """How far the reasons for a next token move when the weights are quantized, prompt by prompt.
+
+    Args:
+        loaded: the model.
+        prompts: texts.
+        method: attribution method.
+        target: next token, the full model's likeliest after each prompt when not given.
+        contrast: explain the target rather than this.
+        options: of the method.
+        top_k: tokens whose overlap and signs are counted.
+        scheme: quantizes all matrices; without it and a plan the model is compared with itself.
+        plan: the same by a plan.
+        calibration: text for quantizers that read one.
+        context: what the process shares.
+
+    Raises:
+        WorkbenchError: no prompt, a prompt that cannot be explained, or a method that refuses.
+    """
+    chosen = attribution.get(method)
+    settings = chosen.parse_options(options)
+    if not prompts or top_k < 1:
+        raise WorkbenchError(f"{len(prompts)} prompts were given and top_k is {top_k}; both must be at least 1")
+    other = another_draw(chosen, settings)
+    asked = [_ask(loaded, text, target, contrast, chosen, settings, other) for text in prompts]
+    weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context or Context()), 0.0, 0.2)
+    full = yield from within(_sides(asked, "the full model"), 0.2, 0.5)
+    floors = yield from within(_floors(asked, full), 0.5, 0.7)
+    with overlay(loaded.model, weights) if weights is not None else nullcontext():
+        quantized = yield from within(_sides(asked, "the quantized model"), 0.7, 1.0)
+    rows = [row(place, *one, top_k) for place, one in enumerate(zip(asked, full, quantized, floors, strict=True))]
+    document = {
+        "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
+        "method": method,
+        "options": settings,
+        "other_options": other,
+        "top_k": top_k,
+        "prompts": rows,
+        "mean": means(rows),
+        "note": NOTE,
+    }
+    return Result(document, tables(rows))
+
+
+def another_draw(method: Method, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options with the next seed, or half as many nodes again (fewer at the limit); None without chance."""
+    known = {option.name: option for option in method.options}
+    if "seed" in known:
+        return {**settings, "seed": settings["seed"] + 1}
+    if "nodes" not in known:
+        return None
+    nodes, most = settings["nodes"], known["nodes"].maximum
+    more = nodes + max(1, nodes // 2)
+    return {**settings, "nodes": more if most is None or more <= most else nodes - max(1, nodes // 3)}
+
+
+def _ask(
+    loaded: LoadedModel,
+    text: str,
+    target: str | None,
+    contrast: str | None,
+    method: Method,
+    settings: Mapping[str, Any],
+    other: Mapping[str, Any] | None,
+) -> Asked:
+    adapter, read, aim = explained(loaded, text, target, contrast)
+    again = None if other is None else Question(adapter, read.ids, aim, method, other)
+    return Asked(Question(adapter, read.ids, aim, method, settings), read, again)
+
+
+def _sides(asked: Sequence[Asked], whose: str) -> Steps[list[Side]]:
+    """Every prompt's map in the model as it is now."""
+    sides = []
+    for done, one in enumerate(asked):
+        yield Progress(done, len(asked), f"{one.question.method.name} of prompt {done + 1} in {whose}")
+        sides.append(Side(one.question.answer(), one.question.adapter.predict(one.read.ids)))
+    return sides
+
+
+def _floors(asked: Sequence[Asked], full: Sequence[Side]) -> Steps[list[float | None]]:
+    """The rank correlation of every prompt's map and one with another draw, 1 for a method without chance."""
+    floors: list[float | None] = []
+    for done, (one, side) in enumerate(zip(asked, full, strict=True)):
+        yield Progress(done, len(asked), f"noise floor of prompt {done + 1}")
+        if one.again is None:
+            floors.append(1.0)
+            continue
+        free = free_tokens(side.map, one.read)
+        sides = side.map.scores[free], one.again.answer().scores[free]
+        floors.append(pair(*sides, signed=one.question.method.signed, top_k=1)["spearman"])
+    return floors
