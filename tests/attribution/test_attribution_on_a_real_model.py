@@ -33,4 +33,4 @@ def test_gradient_x_input_explains_little_of_a_trained_llama(stories: Adapter) -
     prompt = stories.encode(STORY)
     result = attribution.get("input_x_gradient")(stories, prompt.ids, parse_target(stories, prompt))
     assert abs(float(result.scores.sum())) < 0.1 * abs(result.value)
-    assert "integrated gradients does not have this fault" in result.notes[-1]
+    assert "linearised and integrated_gradients do not have this fault" in result.notes[-1]

@@ -51,6 +51,7 @@ def check(document: dict[str, Any], matrices: int) -> None:
 
 
 @every_quantizer
+@pytest.mark.slow
 def test_on_the_embedded_model(name: str, command) -> None:
     given = ["--quantizer", name, *width(name), *QUICK.get(name, []), "--tokens", 1024, "--json", "--quiet"]
     answer = command("evaluate", "demo", *given)

@@ -196,6 +196,7 @@ for _ in quantize_model(model, assignment, calibration_windows(model, None, 2048
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_on_the_embedded_model_goes_on_to_identical_packed_weights(tmp_path: Path) -> None:
     from workbench.studies.context import Context
     from workbench.studies.texts import calibration_windows

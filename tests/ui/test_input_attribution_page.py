@@ -60,6 +60,7 @@ def test_a_method_without_a_sum_promises_nothing(open_page: Open) -> None:
     assert sum("no promise to add up" in one.value for one in app.markdown) == 2
 
 
+@pytest.mark.slow
 def test_every_method_can_be_opened_from_an_address(open_page: Open, client: FakeClient) -> None:
     for method in client.methods()["attribution"]:
         app = open_page(STEM, method=method["name"])
