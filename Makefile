@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+# Tests of a file stay in one process: they share its models, its servers and its finished results.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 ENVIRONMENT := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 .PHONY: run install install-dev chromium test test-slow check format bench clean
@@ -30,7 +32,7 @@ chromium: ## browser tests need it; installed only where that is possible (root 
 	@command -v chromium >/dev/null 2>&1 || bash tests/install_chromium.sh
 
 test: install-dev chromium ## the core tests, under 10 minutes on 2 cores
-	$(ENVIRONMENT) $(BIN)/python -m pytest -m "not slow" -q
+	$(ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m "not slow" -q
 
 test-slow: install-dev chromium ## the rest, under 30 minutes
 	$(ENVIRONMENT) $(BIN)/python -m pytest -m slow -q

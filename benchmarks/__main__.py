@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.measurement import Measurement
 
-PARTS = ("command", "kernels_cpu", "studies", "gradients", "quantizers", "app")
+PARTS = ("command", "kernels_cpu", "studies", "gradients", "sensitivity", "quantizers", "attribution", "app")
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from workbench.ui import attention, attention_sinks, choices, defaults, present, study
+from workbench.ui import attention, attention_sinks, choices, defaults, present, sink_damage, study
 from workbench.ui.navigation import guard
 
 guard()
@@ -39,6 +39,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="large"):
 shown = full if name == "full" else quantized
 if shown:
     with attention.part("heads-all", shown):
+        present.notes(shown.document)
         st.subheader("All heads")
         column, unit = attention.summary_choice(shown)
         above = st.container()
@@ -71,6 +72,7 @@ if quantized:
     with attention.part("repair", quantized):
         st.subheader("Whose error counts")
         attention_sinks.draw_repair(quantized)
+    sink_damage.beside_attention(model, prompt, scheme, texts, quantized)
 
 present.how_to_read(
     "**All heads.** A cell is one head. A head that looks at one token is sharp, one that looks at thirty is nearly "
@@ -86,7 +88,9 @@ present.how_to_read(
     "**Whose error counts.** The quantized model is run again and again, each time with the hidden states of one token "
     "as the full model has them. Orange tokens mend the prediction, blue ones make it worse. The last token decides "
     "the prediction itself, so it mends much by its nature; that sinks hold much attention does not mean that their "
-    "error counts."
+    "error counts.\n\n"
+    "**What sinks cost** holds the two against each other. The damage is shared out exactly over matrices and tokens; "
+    "where its line lies below that of the attention, sinks draw more than they cost."
 )
 present.provenance(
     {

@@ -1,48 +1,49 @@
-"""Where the bits should go for a budget: what each matrix costs, a plan, its file, and what it was measured to cost."""
+"""Where the bits should go for a budget: what each matrix costs, a plan, its files, and what measuring says of it."""
 
+import streamlit as st
+
+from workbench.ui import (
+    allocation_help,
+    bit_allocation,
+    budget,
+    choices,
+    decide,
+    defaults,
+    guarded,
+    mixing,
+    plan_files,
+    plans,
+    present,
+    study,
+    words,
+)
+from workbench.ui.bench import Bench
+from workbench.ui.desk import Desk
 from workbench.ui.navigation import guard
 
 guard()
 
-import streamlit as st  # noqa: E402
-
-from workbench.ui import (  # noqa: E402
-    bit_allocation,
-    choices,
-    defaults,
-    plan_files,
-    plans,
-    present,
-    quantization,
-    study,
-    words,
-)
-from workbench.ui.desk import Desk  # noqa: E402
-
 st.title("Where should the bits go?")
 st.write(
-    "Not every matrix needs the same width. First, measure what each one costs at each width; then choose how many "
-    "bits a weight may take on average, and the solver spends them where they save most."
+    "Not every matrix needs the same width. First, measure what each one costs at each width; then choose a budget, "
+    "and the solver spends the bits where they save most. What a plan really costs is measured in the end."
 )
 
 model, texts = choices.model(), choices.texts()
-scheme = choices.scheme(many=True)
-widths = quantization.several_widths(scheme)
-measure, by = bit_allocation.cost_choice()
+mix = mixing.mix_choice()
+measure, by = mixing.cost_choice()
 inspected = study.study(*defaults.inspect(model), label="the matrices of the model", slot="sizes", auto=True)
-cells = study.study(
-    *defaults.sensitivity(model, texts, scheme=scheme, widths=widths, measure=measure, by=by),
-    label="what each matrix costs at each width",
-    slot="cells",
-    estimate="a forward pass a cell: minutes for a small model; if it is stopped it goes on where it was",
-)
+costs = bit_allocation.measured_costs(mixing.questions(model, texts, mix, measure=measure, by=by))
 if inspected:
     desk, matrices = Desk(model), inspected.document["matrices"]
-    bench = plans.Bench(cells.document, inspected.document) if cells else None
-    if bench and cells:
-        with cells:
+    bench, request = None, None
+    if costs:
+        with costs.place:
             st.subheader("The plan")
-            desk.settle(bench, bit_allocation.budget_choice(bench))
+            limits = mixing.limits_choice(mix.widths)
+            bench = Bench(costs.document, inspected.document, limits)
+            request = budget.budget_choice(bench)
+            desk.settle(bench, request)
     above = st.container()
     before = desk.plan
     if bench and before:
@@ -52,8 +53,8 @@ if inspected:
     with above:
         bit_allocation.draw_steps(desk, bench is not None)
         if plan:
-            bit_allocation.draw_plan(desk, plan, bench, matrices)
-    plan_files.draw_files(desk, inspected.document)
+            bit_allocation.draw_plan(desk, plan, bench, inspected.document)
+    plan_files.draw_files(desk, inspected.document, bench)
     if plan:
         st.subheader("What it really costs")
         measured = study.study(
@@ -65,20 +66,17 @@ if inspected:
         if measured:
             with measured:
                 plan_files.draw_measured(measured, plan, bench)
+    if bench and request:
+        decide.section(model, texts, request, mix, bench.limits, desk)
+        guarded.section(model, texts, mix, bench.limits, by, desk)
 
-present.how_to_read(
-    "**Stored bits** count all that is kept for a weight: its code and its share of scales and zero points. "
-    "Embeddings and norms are left alone and not counted.\n\n"
-    "**The prediction** adds up what each matrix costs when it alone is quantized. That is cheap and mostly right "
-    "above 3 bits, but too hopeful where all matrices are squeezed at once; so measure the plan before you trust it. "
-    "A cost below zero is noise of the text: there, fewer bits happened to help.\n\n"
-    "**By hand.** Choose another width in the table and the plan is yours; tick **locked** and the solver will work "
-    "around it. Moving the budget lets the solver choose again, except where you locked."
-)
+present.how_to_read(allocation_help.HOW_TO_READ)
 present.provenance(
     {
         "model": model,
-        "schemes": defaults.scheme_label({**scheme, "bits": None}).replace("fixed width, ", ""),
+        "quantizers": ", ".join(mix.quantizers),
+        "grid": f"{'whole rows' if mix.group_size == -1 else f'groups of {mix.group_size}'}"
+        f"{', symmetric' if mix.symmetric else ''}",
         "calibration": words.value_words("calibration", texts.calibration),
         "evaluation": words.value_words("text", texts.text),
         "tokens": texts.tokens,

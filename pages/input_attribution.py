@@ -1,8 +1,11 @@
-"""Which words of a prompt drive the next one, and does quantizing the model change that?"""
+"""Which words of a prompt drive the next one, by several methods, and does quantizing the model change that?"""
 
 import streamlit as st
 
-from workbench.ui import attribution, choices, defaults, present, study, target
+from workbench.ui import attribution_cost, attribution_export, attribution_methods, attribution_spans, choices, present
+from workbench.ui import attribution_page as parts
+from workbench.ui import target as targets
+from workbench.ui.attribution_case import Case
 from workbench.ui.navigation import guard
 
 guard()
@@ -11,50 +14,54 @@ st.title("Which words drive the next word?")
 st.write(
     "A language model reads a prompt and predicts the next token, a word or a piece of one. Here every token of the "
     "prompt gets a score: how much it pushes the model towards one prediction. Below, the same for the model with "
-    "fewer bits: same answer, same reasons?"
+    "fewer bits: same answer, same reasons? And how far these scores can be believed."
 )
 
 model, texts = choices.model(), choices.texts(measure=False)
 prompt = choices.prompt()
-explained = target.target_choice()
+explained = targets.target_choice()
 suggestions = st.container()
 left, right = st.columns(2, gap="large")
 with left:
-    method, options = choices.method("attribution", "method", default=defaults.METHOD)
+    methods = attribution_methods.method_choice(prompt)
 with right:
     scheme = choices.scheme(bits=3)
 
 st.subheader("The prompt, token by token")
-asked = {"explained": explained, "method": method, "options": options}
-full = study.study(*defaults.attribute(model, prompt, **asked), label="attribution", slot="full", auto=True)
-question = defaults.attribute(model, prompt, **asked, scheme=scheme, texts=texts)
-quantized = study.study(*question, label="attribution of the quantized model", slot="quantized", auto=True)
+case = Case(model, prompt, explained, methods, scheme, texts, parts.view_choice())
+maps = parts.ask_all(case)
+with suggestions:
+    targets.suggest_from(maps)
+chosen = parts.draw_detail(case, maps)
+below = st.container()
+st.subheader("The same by other methods")
+others, chosen_there = parts.draw_others(case, maps)
+everything = maps | others
+with below:
+    parts.draw_chosen(chosen, everything, "detail")
+parts.draw_chosen(chosen_there, everything, "others")
+parts.draw_attention(case, everything)
+if everything:
+    attribution_cost.learn(everything)
+    st.subheader("Added up")
+    attribution_spans.draw_sums(everything, case.view.marked)
+    attribution_export.draw(everything, case.view)
 
-limit = attribution.strip_limit(full, quantized)
-clicked: list[int | None] = []
-if full:
-    with suggestions:
-        target.suggest(full.document)
-    clicked.append(attribution.draw_model(full, name="Full precision", key="strip-full", limit=limit))
-if quantized:
-    name = f"Quantized: {defaults.scheme_label(quantized.spec['scheme'])}"
-    clicked.append(attribution.draw_model(quantized, name=name, key="strip-quantized", limit=limit))
-if full and quantized and attribution.comparable(full, quantized):
-    clicked.append(attribution.draw_difference(full, quantized, limit=limit))
-    for position in dict.fromkeys(one for one in clicked if one is not None):
-        attribution.draw_token(position, full, quantized)
-    attribution.draw_comparison(full, quantized)
-elif full:
-    present.table(attribution.ranked_tokens(full), key="tokens-table", file_name="attribution.csv")
+st.subheader("Which map to believe")
+parts.draw_trial(case)
 
 present.how_to_read(
-    "**Orange** tokens with a solid bar push the model towards the token that is explained, **blue** ones with a "
-    "striped bar push against it; pale ones hardly matter. All strips share one scale, so their colours can be "
-    "compared. The strip of changes is orange where quantizing made a token push more, blue where less.\n\n"
+    "**Orange** tokens with a solid bar push the model towards what is explained, **blue** ones with a striped bar "
+    "push against it; pale ones hardly matter. Maps without a sign are orange alone: how much, not in which direction. "
+    "The strips of the method in detail share one scale, so their colours can be compared; each other method has its "
+    "own. The strip of changes is orange where quantizing made a token push more, blue where less.\n\n"
+    "**Keyboard.** The arrows move over the tokens, Enter chooses one, Shift with an arrow or with Enter reaches to "
+    "another, Escape lets go. What is chosen can be explained itself, given the tokens before it, or marked.\n\n"
     "A method that is *complete* shares out the whole prediction: its scores add up to the explained value, or to its "
-    "change from a neutral baseline. When the badge says that they do not, take the scores as an order, not as amounts."
+    "change from a neutral baseline. When the badge says that they do not, take the scores as an order, not as "
+    "amounts. Words and sentences have the sum of their tokens' scores.\n\n"
+    "**Which map to believe.** A faithful map names the tokens without which the model answers otherwise: they are "
+    "replaced in the order of the map, and random orders are the yardstick (grey; z counts their standard deviations, "
+    "above 2 is clearly better). With shuffled weights a good map changes."
 )
-about = choices.described("attribution", method)
-present.provenance(
-    {"model": model, "method": method, "options": options, "paper": about["reference"], "note": about["note"]}
-)
+parts.draw_provenance(case)

@@ -18,6 +18,7 @@ from workbench.studies.context import Context
 from workbench.ui.defaults import every_opening
 
 RISE = {8: (-0.005, 0.005), 4: (0.015, math.inf), 3: (0.1, math.inf), 2: (0.6, math.inf)}
+OF_THIS_COMPUTER = {"reused", "computed", "seconds", "tokens_per_second", "runs", "device", "memory_bytes", "threads"}
 SHARED_PHRASE = 12
 
 
@@ -99,7 +100,7 @@ def compare(fresh: object, held: object, where: str, close: float) -> None:
     if isinstance(fresh, dict):
         assert isinstance(held, dict), where
         assert set(fresh) == set(held), where
-        for key in fresh.keys() - {"reused", "computed"}:
+        for key in fresh.keys() - OF_THIS_COMPUTER:
             compare(fresh[key], held[key], f"{where}.{key}", close)
     elif isinstance(fresh, list):
         assert isinstance(held, list), where

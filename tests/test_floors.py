@@ -57,6 +57,7 @@ FORBIDDEN: dict[str, set[str]] = {
     "workbench/allocation": {*HEAVY, *SHOWN, "workbench.studies", "workbench.model"},
     "workbench/jobs": {*SHOWN, "workbench.ui", "workbench.figures", "workbench.cli"},
     "workbench/figures": {*HEAVY, "streamlit", "workbench.studies", "workbench.jobs", "workbench.ui"},
+    "workbench/report": {*HEAVY, "streamlit", "workbench.studies", "workbench.jobs", "workbench.cli"},
     "workbench/ui": {*HEAVY, "workbench.studies", "workbench.cli"},
     "workbench/cli": {*SHOWN, "workbench.ui"},
     "pages": {*HEAVY, "workbench.studies", "workbench.model", "workbench.cli"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-STUDY_VERSION = 3
+STUDY_VERSION = 4
 """Part of every result's key: raised when a study returns other numbers or columns for the same question."""
 
 COLUMNS: dict[str, str] = {
@@ -18,6 +18,9 @@ COLUMNS: dict[str, str] = {
     "channel": "index of a channel: an input, or an output where the table says so",
     "position": "index of a token in its prompt",
     "token": "text of a token",
+    "start": "position of the first token of a unit",
+    "end": "position behind its last token",
+    "slot": "name of the part of the prompt that a unit is, empty for the rest",
     "window": "index of a window of the text",
     "method": "attribution method",
     "metric": "salience metric",
@@ -94,6 +97,29 @@ COLUMNS: dict[str, str] = {
     "kl": "divergence of the next-token distribution from the full model's, nats",
     "damage": "part of the loss of the target that this matrix's rounding causes at this token",
     "blame": "divergence that goes when this token is replaced, nats",
+    # maps of the same model with noise in its weights
+    "mean_score": "mean of the token's score over draws of stochastic rounding, in the unit of the target",
+    "score_sd": "standard deviation of the token's score over those draws",
+    "snr": "size of the mean score over its standard deviation; empty where nothing moves",
+    "snr_mean": "snr, mean over the tokens of content that move",
+    "snr_median": "snr, their median",
+    "unsteady": "how many of them have an snr below 2",
+    "rank_stability": "rank correlation of the maps of two draws, mean over pairs; 1 is steady",
+    "fragility": "1 minus the rank correlation with the full model's map, over draws with the same answer; 0 is good",
+    "blindness": "rank correlation with the maps of shuffled weights, mean of some; near 0 is good",
+    # groups of weights at one token
+    "group": "index of a quantization group: a run of input columns of a matrix, in all its rows",
+    "flow": "what a group carries of the target through the token, in the target's unit",
+    "group_output": "length of the group's part of the matrix's output at the token",
+    "group_error": "length of what rounding the group changes of it",
+    "group_relative_error": "that change as a share of the part",
+    "flow_lost": "what the target loses by rounding the group, to first order, in its unit",
+    # sinks in a quantized model
+    "full_share": "attention on sinks, or the first token, in the full model, mean over heads and positions behind",
+    "quantized_share": "the same in the quantized model",
+    "full_phi": "largest phi of those tokens in the full model",
+    "quantized_phi": "the same in the quantized model",
+    "sink_damage_share": "share of the size of a matrix's damage that lies on the watched tokens",
     # windows of the calibration text
     "text": "beginning of the text that a row is about",
     "el2n": "mean over tokens of the distance between predicted probabilities and the token that came, 0 to 1.414",
@@ -129,9 +155,16 @@ COLUMNS: dict[str, str] = {
     "perplexity": "exp of the mean loss",
     "loss": "mean negative log likelihood of a token, nats",
     "reference_loss": "the same of the model as it was loaded, nats",
+    "tokens": "tokens of the text behind the number",
     "standard_error": "standard error over windows, in the unit of the number beside it",
     "delta_loss": "loss minus reference loss, nats",
     "delta_standard_error": "standard error of the paired difference over windows, nats",
+    # what a model writes, and what it takes
+    "stored_bytes": "bytes of a file: packed codes with their scales, everything else at 16 bits",
+    "memory_bytes": "bytes of the weights in memory while the model runs",
+    "tokens_per_second": "tokens written a second, median of runs",
+    "words": "words that were written",
+    "changed_words": "those of them that are not the full model's",
     # predictions held against measurements
     "predicted": "change of the loss that a metric predicts, nats; a relative error for output_error",
     "measured_isolated": "rise of the loss with this matrix alone quantized, calibration text, nats",

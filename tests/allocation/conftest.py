@@ -41,7 +41,7 @@ def make_rows_fixture() -> Callable[..., Rows]:
 
 @pytest.fixture
 def golden() -> bytes:
-    return (Path(__file__).parent / "data" / "plan-1.0.0.json").read_bytes()
+    return (Path(__file__).parent / "data" / "plan-1.1.0.json").read_bytes()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -65,6 +66,14 @@ def test_the_golden_file_reads_and_writes_to_the_same_bytes(golden: bytes) -> No
     assert dumps(plan).encode() == golden
     assert set(plan.tensors) == {Q, K, DOWN, UP}
     assert plan.tensors[K].method_options == {"damp": 0.01, "act_order": True, "clip": None}
+
+
+def test_a_file_of_the_first_version_reads_as_the_same_plan(golden: bytes) -> None:
+    first = parse((Path(__file__).parent / "data" / "plan-1.0.0.json").read_bytes())
+    assert first.tensors == parse(golden).tensors
+    assert first.budget.other_bytes is None
+    assert first.solver is not None
+    assert first.solver.tie_price is None
 
 
 def test_what_this_program_does_not_know_survives_outside_the_closed_parts(golden: bytes) -> None:

@@ -119,6 +119,13 @@ def explain(name: str, adapter: Adapter, target: Target = LOGIT, **options: obje
     return attribution.get(name)(adapter, IDS, target, **options)
 
 
+def quick(name: str) -> dict[str, int]:
+    """Options that make a method cheap, where its numbers need not be good."""
+    few = {"nodes": 4, "max_nodes": 4, "baselines": 2, "steps": 6, "samples": 8, "pairs": 2}
+    known = {option.name for option in attribution.get(name).options}
+    return {option: value for option, value in few.items() if option in known}
+
+
 def objective(adapter: Adapter, target: Target = LOGIT) -> Callable[[torch.Tensor], torch.Tensor]:
     """The target as a plain function of embeddings, through the model itself."""
     return lambda embeds: target.value(adapter.model(inputs_embeds=embeds, use_cache=False).logits[:, -1])

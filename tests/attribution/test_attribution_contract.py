@@ -43,4 +43,4 @@ def test_the_registry_holds_methods_and_their_options() -> None:
     assert {"attention", "attention_rollout", "gradient", "input_x_gradient", "integrated_gradients"} <= set(NAMES)
     assert not {"flow", "weight_flow"} & set(NAMES)
     options = {option.name: option for option in attribution.get("integrated_gradients").options}
-    assert options["baseline"].choices == ("auto", "eos", "unk", "mean", "zero")
+    assert options["baseline"].choices == ("auto", "eos", "unk", "mean", "zero", "mask", "pad")

@@ -42,6 +42,7 @@ def test_the_best_mask_of_a_linear_model_is_its_largest_terms(goal: str, toy: Ad
     assert f"3 of 7: {expected:.4g}" in result.notes[1]
 
 
+@pytest.mark.slow
 def test_an_extremal_mask_beats_other_masks_of_its_size(either: Adapter) -> None:
     shares = []
     for target in (LOGIT, OTHER, *(Target("logit", (index,), ("",)) for index in (10, 20, 30))):

@@ -96,7 +96,7 @@ def test_scales_average_the_effects_of_their_spans(llama: Adapter, shared_models
     adapter = Adapter(llama.model, AutoTokenizer.from_pretrained(shared_models / "stories260K"))
     ids = torch.tensor([[1, 17, 33, 90, 8, 64, 12, 45]])
     texts = {1: "<s>", 17: " Ann", 33: "a", 90: " ran", 8: ",", 64: " she", 12: ".", 45: " So"}
-    adapter.vocabulary.text = texts.__getitem__  # type: ignore[method-assign]
+    adapter.vocabulary.data = lambda index: texts[index].encode()  # type: ignore[method-assign]
     adapter.tokenizer.decode = lambda ids, **_: "".join(texts[index] for index in ids)  # type: ignore[method-assign]
     groups = {
         "token": [[1], [2], [3], [4], [5], [6], [7]],

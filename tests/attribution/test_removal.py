@@ -47,8 +47,8 @@ def test_values_are_those_of_the_model_on_the_other_prompt(llama: Adapter) -> No
 
 def test_every_set_is_put_to_the_model_once(llama: Adapter, monkeypatch: pytest.MonkeyPatch) -> None:
     removal, rows = Removal(llama, IDS, LOGIT), []
-    plain = Adapter.next_logits
-    monkeypatch.setattr(Adapter, "next_logits", lambda self, embeds: rows.append(len(embeds)) or plain(self, embeds))
+    plain = Adapter.read_logits
+    monkeypatch.setattr(Adapter, "read_logits", lambda self, embeds: rows.append(len(embeds)) or plain(self, embeds))
     keep = torch.eye(7, dtype=torch.bool)
     expected = workbench.run(removal.measured(lambda: removal.target_value(torch.cat([keep, keep])), "twice"))
     assert sum(rows) == 7
@@ -61,6 +61,14 @@ def test_marked_text_is_found_in_tokens() -> None:
     places = torch.tensor([1, 2, 3])
     assert marked_units(offsets, "the cat sat", ["cat"], places).tolist() == [False, True, False]
     assert marked_units(offsets, "the cat sat", ["t s", "the"], places).tolist() == [True, True, True]
+    assert marked_units(offsets, "the cat sat", [[2, 3]], places).tolist() == [
+        False,
+        True,
+        False,
+    ]
+    assert marked_units(None, "the cat sat", [[1, 4]], places).tolist() == [True] * 3
+    with pytest.raises(WorkbenchError, match="are no span"):
+        marked_units(offsets, "the cat sat", [[2, 99]], places)
     for found, text in ((None, "cat"), (offsets, "dog"), (offsets, "")):
         with pytest.raises(WorkbenchError):
             marked_units(found, "the cat sat", [text], places)

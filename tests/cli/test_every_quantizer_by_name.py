@@ -86,6 +86,7 @@ def test_on_a_real_gpt2(name: str, command, shared_models, little_texts) -> None
     check(answer.document, 16)
 
 
+@pytest.mark.slow
 def test_a_plan_may_name_another_quantizer_for_every_matrix(command, tmp_path: Path) -> None:
     plan = command("allocate", "demo", "--budget", 3.5, "--tokens", 512, "--json", "--quiet").document
     names = ["gptq", "awq", "billm", "hqq", "squeezellm", "requant", "rtn"]

@@ -20,7 +20,7 @@ PAIRS = pd.DataFrame(
 
 def test_every_pair_stands_in_its_cell_in_the_order_that_was_given() -> None:
     figure = agreement_map(PAIRS, ["b<i>", "a"], value="spearman", unit="rank correlation", selected=1)
-    heat, squares = figure.data
+    heat, squares, _ = figure.data
     assert [list(row) for row in heat.z] == [[None, -0.25], [-0.25, 1.0]]
     assert (heat.zmin, heat.zmax) == (-1, 1)
     assert list(squares.text) == ["1.00", "\u2212.25", "\u2212.25", ""]

@@ -25,7 +25,7 @@ BOS, EOS, FIRST = 0, 1, 3
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "calibration.txt").write_text("One story.\nIts end.\n\n\n\nAnother story.\n\n", encoding="utf-8")
     (tmp_path / "evaluation.txt").write_text("A third one.", encoding="utf-8")
-    monkeypatch.setattr(texts, "demo_folder", lambda: tmp_path)
+    monkeypatch.setattr(text_files, "demo_folder", lambda: tmp_path)
     return tmp_path
 
 

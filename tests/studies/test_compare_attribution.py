@@ -40,7 +40,7 @@ def test_the_document_holds_what_the_contract_names(compared) -> None:
         square = np.array(document[measure], dtype=float)
         np.testing.assert_allclose(square, square.T)
         np.testing.assert_allclose(np.diag(square), 1)
-    assert document["methods"][0]["plausibility"].keys() == {"auprc", "token_f1", "iou", "pointing"}
+    assert document["methods"][0]["plausibility"].keys() == {"auprc", "token_f1", "iou", "aiou", "pointing"}
     assert document["methods"][0]["rfxg"].keys() == {"pgs", "cgc", "cgc_code", "cgs", "cgs_code"}
     assert any("no sign of being right" in note for note in document["notes"])
     assert "NaN" not in dumps(document)

@@ -33,13 +33,14 @@ def test_it_shows_heads_map_rollout_and_sinks(open_page: Open) -> None:
         "Through all layers",
         "Sinks",
         "Whose error counts",
+        "What sinks cost",
     ]
     assert set(strips(app)) == {
         "Tokens by attention of the chosen head",
         "Tokens by attention rollout",
         "Tokens by the damage that goes when they are kept exact",
     }
-    assert len(charts(app)) == 4
+    assert len(charts(app)) == 5
     assert any("Attention is not an explanation" in info.value for info in app.info)
     assert any("No token of this prompt is a sink" in text.value for text in app.markdown)
     assert app.toggle(key="no_sinks").disabled

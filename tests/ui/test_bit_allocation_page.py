@@ -1,23 +1,36 @@
 """Bit allocation: budget to plan, plan to file and back, changes by hand, what the plan was measured to cost."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from fake_client import Answers
+from fake_client import Answers, FakeClient
 from opened_pages import MODEL, settled
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from workbench.allocation.plan import parse, read_plan, stored_bits
+from workbench.allocation.budgets import bits_request
+from workbench.allocation.export import TARGETS, Exported, export
+from workbench.allocation.plan import Plan, parse, read_plan, stored_bits
+from workbench.errors import WorkbenchError
 from workbench.ui import defaults
+from workbench.ui.bench import Bench
+from workbench.ui.budget import file_size
+from workbench.ui.decide import missed
+from workbench.ui.defaults import Limits
 from workbench.ui.desk import Desk
 from workbench.ui.plan_files import verdict
-from workbench.ui.plans import Bench, bare, difference_table, locks_of, widths_of
+from workbench.ui.plans import bare, difference_table, locks_of, widths_of
 
 Open = Callable[..., AppTest]
 STEM = "bit_allocation"
+SHOWN_TOOLS = ("gptqmodel", "llama.cpp")
+"""Tools whose text is looked at in the quick tests."""
+
 Q = "model.layers.0.self_attn.q_proj.weight"
 
 
@@ -26,6 +39,13 @@ def bench(answers: Answers, ui_models: Path) -> Bench:
     texts = defaults.Texts(*(str(ui_models / MODEL / name) for name in ("calibration.txt", "sampled.txt")))
     cells = answers(*defaults.sensitivity(MODEL, texts)).document
     return Bench(cells, answers(*defaults.inspect(MODEL)).document)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_long(client: FakeClient) -> None:
+    """Studies that decide are asked for by the tests that look at them."""
+    for kind in ("allocate", "guarded"):
+        client.hold(kind)
 
 
 @pytest.fixture
@@ -94,6 +114,8 @@ def test_an_upload_replaces_the_plan_and_leaves_as_it_came(open_page: Open) -> N
     [
         (b"{", "not JSON"),
         (b'{"schema": "![x](https://evil.example)"}', "lacks schema"),
+        (b"blk.0.attn_q.weight=![x](https://evil.example)", "unknown llama.cpp type"),
+        (b'{"![x](https://evil.example)": 4}', "has no matrix"),
         (b"[" * 5000, "nested deeper"),
         (b'{"schema": NaN}', "NaN"),
     ],
@@ -137,20 +159,20 @@ def test_measuring_shows_prediction_beside_measurement(open_page: Open) -> None:
 
 def test_a_solved_plan_costs_no_more_than_one_width_for_all(bench: Bench) -> None:
     for budget in (2.6, 3.0, 3.7, 4.6, 8.5):
-        plan, uniform = bench.solve(budget, {}), bench.uniform(budget)
+        plan, uniform = bench.solve(bits_request(budget), {}), bench.uniform(bits_request(budget), {})
         assert uniform is not None
         assert bench.predicted(plan) <= uniform.value + 1e-12
 
 
 def test_locks_hold_while_the_rest_is_solved(bench: Bench) -> None:
-    plan = bench.solve(3.5, {Q: 8})
+    plan = bench.solve(bits_request(3.5), {Q: 8})
     assert widths_of(plan)[Q] == 8
     assert locks_of(plan) == {Q: 8}
 
 
 def test_a_change_by_hand_makes_another_plan_and_back_again(bench: Bench, memory: dict) -> None:
     desk = Desk(MODEL)
-    desk.settle(bench, 3.5)
+    desk.settle(bench, bits_request(3.5))
     solved, widths = desk.text, widths_of(desk.plan)
     changed = {**widths, Q: 8 if widths[Q] != 8 else 2}
     desk.edit(bench, changed, {Q: changed[Q]})
@@ -165,10 +187,10 @@ def test_a_change_by_hand_makes_another_plan_and_back_again(bench: Bench, memory
 
 def test_the_solver_works_around_what_was_locked(bench: Bench, memory: dict) -> None:
     desk = Desk(MODEL)
-    desk.settle(bench, 3.5)
+    desk.settle(bench, bits_request(3.5))
     desk.edit(bench, {**widths_of(desk.plan), Q: 8}, {Q: 8})
     desk.wish()
-    desk.settle(bench, 3.5)
+    desk.settle(bench, bits_request(3.5))
     assert desk.origin == "solved"
     assert widths_of(desk.plan)[Q] == 8
     assert stored_bits(desk.plan) <= 3.5
@@ -176,34 +198,245 @@ def test_the_solver_works_around_what_was_locked(bench: Bench, memory: dict) -> 
 
 def test_locks_that_leave_no_room_keep_the_plan_and_say_so(bench: Bench, memory: dict) -> None:
     desk = Desk(MODEL)
-    desk.settle(bench, 2.6)
+    desk.settle(bench, bits_request(2.6))
     before = desk.text
     desk.edit(bench, widths_of(desk.plan), dict.fromkeys(widths_of(desk.plan), 8))
     desk.wish()
-    desk.settle(bench, 2.6)
+    desk.settle(bench, bits_request(2.6))
     assert desk.text == before
     assert "With these locks" in desk.trouble
 
 
 def test_another_model_starts_with_an_empty_desk(bench: Bench, memory: dict) -> None:
-    Desk(MODEL).settle(bench, 3.5)
+    Desk(MODEL).settle(bench, bits_request(3.5))
     assert Desk("other").text is None
 
 
 def test_two_ways_to_the_same_schemes_are_one_question(bench: Bench) -> None:
-    solved = bench.solve(3.5, {})
-    by_hand = bench.by_hand(widths_of(solved), {Q: widths_of(solved)[Q]}, 4.0)
+    solved = bench.solve(bits_request(3.5), {})
+    by_hand = bench.by_hand(widths_of(solved), {Q: widths_of(solved)[Q]}, bits_request(4.0))
     assert bare(solved) == bare(by_hand)
     assert widths_of(read_plan(bare(solved))) == widths_of(solved)
     assert difference_table(solved, by_hand).empty
 
 
 def test_a_plan_with_other_schemes_is_not_priced(bench: Bench) -> None:
-    document = bare(bench.solve(3.5, {}))
+    document = bare(bench.solve(bits_request(3.5), {}))
     document["tensors"][Q]["method_options"] = {"clip": 0.9}
     plan = read_plan(document)
     assert not bench.knows(plan)
     assert bench.predicted(plan) is None
+
+
+def test_a_file_budget_is_kept_with_everything_that_no_plan_touches(open_page: Open, bench: Bench) -> None:
+    app = open_page(STEM, count="bytes of the whole file")
+    assert not app.exception
+    slider = app.slider(key="size-KB")
+    slider.set_value(slider.min).run()
+    plan = parse(text_of(app).encode())
+    tensors = plan.tensors.values()
+    whole = bench.inspected["sizes"][0]["total_bytes"] - 2 * sum(one.numel for one in tensors)
+    size = whole + sum(one.storage_bits for one in tensors) / 8
+    assert plan.budget.kind == "file_bytes"
+    assert plan.budget.solved == pytest.approx(size)
+    assert size <= 1000 * slider.min
+    assert file_size(stored_bits(plan), bench.inspected) == pytest.approx(size)
+
+
+def test_a_typed_file_size_moves_the_slider_or_is_refused(open_page: Open) -> None:
+    app = open_page(STEM, count="bytes of the whole file")
+    middle = round((app.slider(key="size-KB").min + app.slider(key="size-KB").max) / 2, 1)
+    app.text_input(key="size-typed").set_value(f"{1000 * middle:.0f}").run()
+    assert not app.error
+    assert app.slider(key="size-KB").value == middle
+    for text, words in (("1KB", "leaves nothing"), ("a lot", "not understood"), ("9GB", "should lie between")):
+        app.text_input(key="size-typed").set_value(text).run()
+        assert words in app.error[0].value
+        assert app.slider(key="size-KB").value == middle
+
+
+def test_fused_matrices_are_alike_and_the_price_is_no_gain(bench: Bench) -> None:
+    tied = Bench(bench.cells, bench.inspected, Limits(fused=True))
+    for budget in (2.7, 3.3, 4.1):
+        plan = tied.solve(bits_request(budget), {}, exact=True)
+        widths, free = widths_of(plan), bench.solve(bits_request(budget), {}, exact=True)
+        for layer in (0, 1):
+            attention = {widths[f"model.layers.{layer}.self_attn.{role}_proj.weight"] for role in "qkv"}
+            mlp = {widths[f"model.layers.{layer}.mlp.{role}_proj.weight"] for role in ("gate", "up")}
+            assert len(attention) == len(mlp) == 1
+        price = tied.predicted(plan) - bench.predicted(free)
+        assert plan.solver.tie_price == pytest.approx(price, abs=1e-9)
+        assert price >= -1e-9
+
+
+def test_the_price_of_the_ties_is_shown(open_page: Open) -> None:
+    app = open_page(STEM, budget="3.1", fused="true")
+    assert not app.exception
+    assert "Price of the ties" in metrics(app)
+    assert "Price of the ties" not in metrics(open_page(STEM, budget="3.1"))
+
+
+def test_limits_are_kept_by_the_solver_and_not_by_hand(bench: Bench) -> None:
+    narrow = Bench(bench.cells, bench.inspected, Limits(floor=3, ceiling=4))
+    assert narrow.budgets[0] > bench.budgets[0]
+    assert narrow.budgets[1] < bench.budgets[1]
+    plan = narrow.solve(bits_request(narrow.usual_budget), {Q: 8})
+    widths = widths_of(plan)
+    assert widths.pop(Q) == 8
+    assert set(widths.values()) <= {3, 4}
+    assert narrow.by_hand({**widths, Q: 2}, {}, bits_request(4.0)).tensors[Q].bits == 2
+    assert narrow.digest != bench.digest
+
+
+def test_two_quantizers_are_mixed_where_each_is_better(open_page: Open) -> None:
+    app = open_page(STEM, budget="3.1", quantizers=["rtn", "gptq"])
+    assert not app.exception
+    plan = parse(text_of(app).encode())
+    alone = parse(text_of(open_page(STEM, budget="3.1")).encode())
+    assert {one.method for one in plan.tensors.values()} <= {"rtn", "gptq"}
+    assert plan.solver.value <= alone.solver.value + 1e-9
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "its share of all together (joint path)",
+        pytest.param("gradient and curvature (second order)", marks=pytest.mark.slow),
+    ],
+)
+def test_shares_of_the_loss_price_a_plan_too(way: str, open_page: Open) -> None:
+    app = open_page(STEM, budget="3.1", by=way, measure="divergence from the full model")
+    assert not app.exception
+    assert app.selectbox(key="measure").options == ["rise of the loss"]
+    assert parse(text_of(app).encode()).result.additive_prediction.delta_loss is not None
+
+
+GPTQMODEL = {"bits": 4, "group_size": 64, "sym": False, "dynamic": {r"+:^model\.layers\.0\.": {"bits": 8}}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "form", "q_bits", "last_bits"),
+    [
+        (json.dumps(GPTQMODEL), "GPTQModel configuration", 8, 4),
+        (json.dumps({"default": 3, Q: 8}), "plan by hand", 8, 3),
+        ("blk.0.attn_q.weight=q8_0 weight=q4_0", "llama.cpp tensor-type list", 8, 4),
+    ],
+)
+def test_plans_of_other_tools_are_read_and_said_so(
+    raw: str, form: str, q_bits: int, last_bits: int, open_page: Open
+) -> None:
+    app = open_page(STEM)
+    app.file_uploader[0].upload("plan.txt", raw.encode(), "text/plain").run()
+    assert not app.exception
+    told = " ".join(one.value for one in app.info).replace("\\", "")
+    assert f"It was read as a {form}." in told
+    widths = widths_of(parse(text_of(app).encode()))
+    assert widths[Q] == q_bits
+    assert list(widths.values())[-1] == last_bits
+
+
+@pytest.mark.parametrize(
+    "tool", [pytest.param(name, marks=() if name in SHOWN_TOOLS else pytest.mark.slow) for name in TARGETS]
+)
+def test_every_tool_gets_its_text_or_a_reason(tool: str, open_page: Open) -> None:
+    app = open_page(STEM, budget="3.3", tool=tool)
+    assert not app.exception
+    wanted = export_or_reason(parse(text_of(app).encode()), tool)
+    if isinstance(wanted, str):
+        (reason,) = [one.value for one in app.warning if "cannot be told this plan" in one.value]
+        assert wanted[:40] in plain(reason)
+        return
+    assert plain(app.download_button(key=f"export-{tool}").label).endswith(wanted.file)
+    told = " ".join(plain(one.value) for one in app.markdown)
+    assert all(loss in told for loss in wanted.losses)
+    assert app.code[-1].value.splitlines()[0] == wanted.text.splitlines()[0]
+
+
+def export_or_reason(plan: Plan, tool: str) -> Exported | str:
+    try:
+        return export(plan, tool)
+    except WorkbenchError as error:
+        return str(error)
+
+
+def plain(text: str) -> str:
+    """Markdown of the escape functions as people read it."""
+    return text.replace("\\", "").replace("\u2060", "")
+
+
+def test_measuring_decides_and_its_plan_can_be_worked_on(open_page: Open, client: FakeClient) -> None:
+    client.release("allocate")
+    app = open_page(STEM, budget="3.3", refine="0", ways="each matrix alone")
+    assert not app.exception
+    (verdict_of,) = [one.value for one in app.success if one.value.startswith("**Taken:**")]
+    (frame,) = [one.value for one in app.dataframe if "over_taken" in one.value.columns]
+    taken = frame[frame["taken"]].iloc[0]
+    assert taken["label"] in verdict_of.replace("\\", "")
+    assert any(label.startswith("uniform") for label in frame["label"])
+    best = frame.loc[frame["delta_loss"].idxmin()]
+    assert taken["label"] == best["label"] or taken["label"].startswith("uniform")
+    app.button(key="take-decision").click().run()
+    assert not app.exception
+    assert stored_bits(parse(text_of(app).encode())) == pytest.approx(taken["stored_bits"])
+    assert any("This plan was decided by measuring" in one.value for one in app.markdown)
+
+
+def test_a_prediction_beyond_two_standard_errors_is_called_a_miss() -> None:
+    frame = pd.DataFrame(
+        {
+            "label": ["near", "far", "unknown"],
+            "predicted": [1.0, 1.0, None],
+            "delta_loss": [1.15, 1.3, 1.3],
+            "delta_standard_error": [0.1, 0.1, 0.1],
+        }
+    )
+    (sentence,) = missed(frame)
+    assert sentence.startswith("far: predicted 1.00 nats, measured 1.30")
+
+
+def test_the_fewest_bits_that_keep_the_answers(open_page: Open, client: FakeClient) -> None:
+    client.release("guarded")
+    loose, tight = (guarded_bits(open_page(STEM, **{"limit-kl": limit})) for limit in ("50", "0.01"))
+    assert loose[-1] <= tight[-1]
+    assert tight == sorted(tight)
+
+
+def guarded_bits(app: AppTest) -> list[float]:
+    assert not app.exception
+    (told,) = [one.value for one in app.success if "stored bits** are enough" in one.value]
+    (frame,) = [one.value for one in app.dataframe if "agreement" in one.value.columns]
+    assert told.startswith(f"**{frame['stored_bits'].iloc[-1]:.3f} stored bits**")
+    return frame["stored_bits"].tolist()
+
+
+def test_a_guard_with_nothing_to_keep_asks_for_something(open_page: Open, client: FakeClient) -> None:
+    app = open_page(STEM, **{"guard-kl": "false"})
+    assert any("Switch on at least one" in one.value for one in app.info)
+    assert not [kind for kind, _ in client.submitted if kind == "guarded"]
+
+
+def test_a_failed_decision_says_why_and_leaves_the_plan(open_page: Open, client: FakeClient) -> None:
+    client.hold("allocate", "failed", error="the text ![x](https://evil.example) is too short")
+    app = open_page(STEM)
+    (sentence,) = [one.value for one in app.error]
+    assert "too short" in sentence
+    assert "![x](" not in sentence
+    assert text_of(app)
+
+
+def test_a_decision_for_another_budget_is_shown_as_stale(open_page: Open, client: FakeClient) -> None:
+    client.release("allocate")
+    app = open_page(STEM, budget="3.3", refine="0", ways="each matrix alone")
+    client.hold("allocate")
+    app.slider(key="budget").set_value(4.0).run()
+    assert not app.exception
+    assert any("computed for other choices: budget was 3" in one.value.replace("\\", "") for one in app.warning)
+    assert not [one for one in app.button if one.key == "take-decision"]
+
+
+def test_solving_for_the_slider_loads_no_torch() -> None:
+    code = "import sys, workbench.ui.bench, workbench.allocation.planning; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -221,6 +454,7 @@ def test_prediction_against_measurement_in_words(predicted: float | None, measur
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_budget_plan_edit_download_and_upload_in_a_browser(server: str, page: Page) -> None:
     page.goto(f"{server}/{STEM}?model={MODEL}&budget=3.5", timeout=120_000)
     expect(page.get_by_text("This plan was found by the solver")).to_be_visible(timeout=120_000)

@@ -55,7 +55,7 @@ def test_opening_a_finished_job_takes_its_choices_over(open_page: Open, client: 
     question = defaults.attribute(
         "tiny",
         "A dog ran",
-        explained=("logit: s", None),
+        explained=defaults.Explained("logit: s"),
         options={"nodes": 64},
         scheme=defaults.scheme(bits=2, group_size=32),
     )

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
 from fake_client import FakeClient
 from streamlit.testing.v1 import AppTest
 
@@ -57,15 +56,22 @@ def test_only_the_widths_of_a_method_are_offered(open_page: Open) -> None:
 
 
 def test_a_fixed_width_is_one_point_of_the_trade_off(open_page: Open, client: FakeClient) -> None:
-    app = open_page("trade_off", quantizer="output_optimal_binary")
+    before = set(open_page("trade_off").selectbox(key="point").options)
+    app = open_page("trade_off", fixed="output_optimal_binary")
     assert not app.exception
     assert not app.error
-    assert len(app.selectbox(key="point").options) == 1
+    (added,) = set(app.selectbox(key="point").options) - before
+    assert added.startswith("output_optimal_binary, fixed width")
 
 
-@pytest.mark.parametrize("stem", ["bit_allocation", "metric_court"])
-def test_pages_of_several_widths_refuse_a_fixed_one_in_one_sentence(stem: str, open_page: Open) -> None:
-    app = open_page(stem, quantizer="billm")
+def test_a_plan_is_not_offered_what_leaves_it_nothing_to_choose(open_page: Open) -> None:
+    app = open_page("bit_allocation")
+    assert "rtn" in app.multiselect(key="quantizers").options
+    assert "billm" not in app.multiselect(key="quantizers").options
+
+
+def test_a_page_of_several_widths_refuses_a_fixed_one_in_one_sentence(open_page: Open) -> None:
+    app = open_page("metric_court", quantizer="billm")
     assert not app.exception
     (sentence,) = [one.value for one in app.error]
     assert "has a fixed width" in sentence

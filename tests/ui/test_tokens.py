@@ -44,7 +44,7 @@ def test_a_common_limit_is_kept_and_larger_scores_stop_at_it() -> None:
 
 def test_scores_without_a_sign_have_a_scale_from_zero() -> None:
     data = sent(["a", "b"], [0.0, 3.0], signed=False)
-    assert (data["low"], data["high"]) == ("0", "3.00")
+    assert (data["low"], data["high"]) == ("0 does not count", "3.00 counts most")
     assert len(data["scale"]) == 2
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from workbench.allocation.cells import rows_of
+from workbench.allocation.budgets import Request, bits_request
+from workbench.allocation.cells import options_of, rows_of
 from workbench.allocation.facts import ModelFacts
 from workbench.allocation.items import Choice
 from workbench.allocation.plan import check_against, check_identity, read_plan, to_document
@@ -16,6 +17,9 @@ from workbench.allocation.solution import Solution
 from workbench.errors import WorkbenchError, shown
 
 Document = Mapping[str, Any]
+
+ADDITIVE = ("isolated", "joint-path", "second-order")
+"""Ways of measuring whose sum over matrices predicts the rise of the loss."""
 
 # What a value of the table is called in a tensor's `measured`, for tables of isolated changes.
 _MEASURED = {"loss": "delta_loss", "kl": "delta_kl", "output-error": "output_rel_fro"}
@@ -27,7 +31,7 @@ def build_plan(
     *,
     identity: Document,
     matrices: Sequence[Document],
-    requested: float,
+    requested: float | Request,
     excluded: Mapping[str, str] | None = None,
     provenance: Document | None = None,
     created: datetime | None = None,
@@ -42,7 +46,7 @@ def build_plan(
             `options` (of the quantizer), `calibration` (facts of the text) and `identity` (of the model measured).
         identity: the model's identity, as `inspect` prints it.
         matrices: `name` and `shape` `[out, in]` of every quantizable matrix, in the model's order.
-        requested: the budget that was asked for, in stored bits per weight.
+        requested: the budget that was asked for; a number is stored bits per weight.
         excluded: parameters left as they are, and why.
         provenance: program, versions, device, threads, seed.
         created: now, unless given.
@@ -51,6 +55,7 @@ def build_plan(
         WorkbenchError: the table is of another model, or its sizes do not fit the scheme that it names.
     """
     check_identity(cells.get("identity") or {}, identity, "the sensitivity table")
+    request = requested if isinstance(requested, Request) else bits_request(requested)
     plan = read_plan(
         {
             "schema": SCHEMA_NAME,
@@ -58,7 +63,7 @@ def build_plan(
             "created": (created or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "model": _model(identity),
             "calibration": _calibration(cells),
-            "budget": {"requested": requested, "solved": solution.stored_bits},
+            "budget": _budget(solution, request),
             "solver": _solver(solution, cells),
             "defaults": _most_common(solution),
             "tensors": _tensors(solution, cells, matrices),
@@ -112,6 +117,15 @@ def _last_part(name: str, *, keep_owner: bool = False) -> str:
     return name if is_hub else parts[-1]
 
 
+def _budget(solution: Solution, request: Request) -> dict[str, Any]:
+    if request.kind == "bits_per_weight":
+        return {"requested": request.requested, "solved": solution.stored_bits}
+    size = sum(choice.size for choice in solution.choices.values()) / 8 + (request.other_bytes or 0)
+    counted = {"counted": ["linear", "embedding", "norm"], "lm_head": "included", "embeddings": "included"}
+    known = {"kind": request.kind, "requested": request.requested, "solved": size, "other_bytes": request.other_bytes}
+    return {**known, **(counted if request.other_bytes else {})}
+
+
 def _calibration(cells: Document) -> dict[str, Any] | None:
     text = cells.get("calibration")
     if not text:
@@ -134,7 +148,8 @@ def _solver(solution: Solution, cells: Document) -> dict[str, Any]:
         "bound": solution.bound,
         "mip_gap": solution.gap,
         "seconds": solution.seconds,
-        "ties": [],
+        "ties": [list(group) for group in solution.ties],
+        "tie_price": solution.tie_price,
         "locks": solution.locks,
         # Schemes without a value were no choices; the reader should know.
         "left_out": [[row["matrix"], row["bits"]] for row in rows_of(cells) if row.get("value") is None],
@@ -168,7 +183,7 @@ def _tensor(choice: Choice, shape: list[int], cells: Document) -> dict[str, Any]
         "bits": choice.bits,
         "group_size": choice.group_size,
         "symmetric": choice.symmetric,
-        "method_options": dict(cells.get("options") or {}),
+        "method_options": options_of(cells, choice.quantizer),
         "storage_bits": choice.size,
     }
 
@@ -181,11 +196,11 @@ def _measured(cells: Document, row: Document | None) -> dict[str, Any] | None:
     """What the table measured for this matrix alone; a table of another kind apportions, which is no measurement."""
     if row is None or not _is_isolated(cells):
         return None
-    tokens = (cells.get("calibration") or {}).get("tokens")
+    tokens = row.get("tokens") or (cells.get("calibration") or {}).get("tokens")
     return {_MEASURED[cells["measure"]]: row["value"], "se": row.get("standard_error"), "n_tokens": tokens}
 
 
 def _prediction(solution: Solution, cells: Document) -> dict[str, Any] | None:
-    if not _is_isolated(cells) or cells["measure"] != "loss":
+    if cells.get("measure") != "loss" or cells.get("by") not in ADDITIVE:
         return None
-    return {"additive_prediction": {"delta_loss": solution.value, "measured": None}}
+    return {"additive_prediction": {"delta_loss": solution.value, "measured": None, "by": cells["by"]}}

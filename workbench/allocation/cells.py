@@ -15,6 +15,8 @@ from workbench.scheme import UNTOUCHED, WIDTHS, affine_stored_bits
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_SPOKEN = {"measure": "measures", "by": "ways of measuring", "identity": "models", "calibration": "texts"}
+
 
 def read_items(
     cells: Iterable[Mapping[str, Any]],
@@ -68,6 +70,36 @@ def rows_of(document: Any) -> list[Mapping[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise WorkbenchError("a sensitivity table should be a JSON object whose 'cells' is a list of objects")
     return rows
+
+
+def options_of(document: Mapping[str, Any], quantizer: str) -> dict[str, Any]:
+    """The options under which a quantizer's cells of a sensitivity document were measured.
+
+    A document of one quantizer holds its `options`; a joined one (see `join`) holds them by quantizer.
+    """
+    return dict((document.get("options_of") or {}).get(quantizer, document.get("options") or {}))
+
+
+def join(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One sensitivity document of several quantizers' ones, of one model, text and way of measuring.
+
+    Raises:
+        WorkbenchError: they differ in what makes values comparable, or measure one quantizer under two sets of options.
+    """
+    first = documents[0]
+    options: dict[str, Any] = {}
+    for document in documents:
+        for fact in ("measure", "by", "identity", "calibration"):
+            if document.get(fact) != first.get(fact):
+                raise WorkbenchError(
+                    f"sensitivity tables of different {_SPOKEN[fact]} cannot be joined; measure them alike"
+                )
+        for name in dict.fromkeys(str(row.get("quantizer")) for row in rows_of(document)):
+            held = options_of(document, name)
+            if options.setdefault(name, held) != held:
+                raise WorkbenchError(f"the quantizer {shown(name)} was measured under two sets of options")
+    rows = [row for document in documents for row in rows_of(document)]
+    return {**first, "options": {}, "options_of": options, "cells": rows}
 
 
 def _read_cell(cell: Mapping[str, Any], shapes: Shapes) -> tuple[str, int, Choice]:

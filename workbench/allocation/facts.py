@@ -96,13 +96,15 @@ class Budget(Closed):
     """What was asked for and what counts towards it.
 
     `bits_per_weight` is the mean of stored bits over the tensors weighted by `numel`; `file_bytes` is what the tensors
-    take together. `solved` is what the solver reached, in the same unit; `measured_file` what a written file holds.
+    take together, with `other_bytes` for the parameters that no plan touches where they count. `solved` is what the
+    solver reached, in the same unit; `measured_file` what a written file holds.
     """
 
     kind: Literal["bits_per_weight", "file_bytes"] = "bits_per_weight"
     requested: float = Field(gt=0)
     solved: float | None = Field(default=None, gt=0)
     measured_file: float | None = Field(default=None, gt=0)
+    other_bytes: Count | None = None
     counted: Names = ("linear",)
     lm_head: Literal["excluded", "included"] = "excluded"
     embeddings: Literal["excluded", "included"] = "excluded"
@@ -114,7 +116,11 @@ class Budget(Closed):
 
 
 class SolverFacts(Open):
-    """How the widths were chosen. `bound` is a proven lower bound of the objective, `locks` what a person had fixed."""
+    """How the widths were chosen.
+
+    `bound` is a proven lower bound of the objective, `locks` what a person had fixed, `ties` the matrices that had to
+    be alike and `tie_price` by how much the objective rose for it.
+    """
 
     name: str
     version: str | None = None
@@ -125,6 +131,7 @@ class SolverFacts(Open):
     mip_gap: float | None = None
     seconds: float | None = None
     ties: Annotated[tuple[Names, ...], Field(strict=False, fail_fast=True)] = ()
+    tie_price: float | None = None
     locks: dict[str, Bits] = Field(default_factory=dict)
 
 

@@ -52,13 +52,21 @@ def parse(raw: bytes, *, max_bytes: int = MAX_BYTES) -> Plan:
     Raises:
         WorkbenchError: too large, not UTF-8, not JSON, or whatever `read_plan` refuses.
     """
+    return read_plan(load_json(decode(raw, max_bytes=max_bytes)))
+
+
+def decode(raw: bytes, *, max_bytes: int = MAX_BYTES) -> str:
+    """The text of a file that somebody handed in.
+
+    Raises:
+        WorkbenchError: too large, or not UTF-8.
+    """
     if len(raw) > max_bytes:
         raise WorkbenchError(f"the plan has {len(raw):,} bytes; at most {max_bytes:,} are read")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise WorkbenchError(f"the plan is not UTF-8 text: byte {error.start} cannot be read") from None
-    return read_plan(_load(text))
 
 
 def read_plan(document: Any) -> Plan:
@@ -78,7 +86,12 @@ def read_plan(document: Any) -> Plan:
         raise WorkbenchError(_sentence(error)) from None
 
 
-def _load(text: str) -> Any:
+def load_json(text: str) -> Any:
+    """A JSON text without doubled keys, NaN or Infinity.
+
+    Raises:
+        WorkbenchError: as said, or no JSON.
+    """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:

@@ -42,7 +42,7 @@ from workbench.errors import shown
 from workbench.scheme import UNTOUCHED, affine_stored_bits
 
 SCHEMA_NAME = "wb.allocation"
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 SCHEMA_FILE = Path(__file__).with_name("wb.allocation-1.json")
 
 # Methods that store codes on an affine grid, with the bits they may hold besides it for each input column:
@@ -139,7 +139,7 @@ def nominal_bits(plan: Plan) -> float:
 def derived_budget(plan: Plan) -> float:
     """What the tensors take, in the unit of the plan's budget: mean stored bits per weight, or bytes together."""
     if plan.budget.kind == "file_bytes":
-        return sum(t.storage_bits for t in plan.tensors.values()) / 8
+        return sum(t.storage_bits for t in plan.tensors.values()) / 8 + (plan.budget.other_bytes or 0)
     return stored_bits(plan)
 
 

@@ -27,6 +27,8 @@ class Solution:
         status: `optimal` (within the solver's own tolerance), `feasible`, `stopped early`, `uniform` or `by hand`.
         seconds: wall time of the solver.
         locks: the widths that a person had fixed.
+        ties: groups of matrices that had to be alike.
+        tie_price: by how much the value rose for the ties; None where it was not asked.
     """
 
     choices: dict[str, Choice]
@@ -38,6 +40,8 @@ class Solution:
     version: str | None
     seconds: float
     locks: dict[str, int]
+    ties: tuple[tuple[str, ...], ...] = ()
+    tie_price: float | None = None
 
     @property
     def stored_bits(self) -> float:

@@ -2,27 +2,32 @@
 
 The model is seen as a function of the embeddings of one prompt, because token ids cannot be differentiated. Embeddings
 come from calling the model's embedding module (some families scale inside it), positions are always passed, nothing is
-cached, weights never collect gradients. Left out: padding (prompts are explained one at a time) and encoder models.
+cached, weights never collect gradients. Where what is explained are several tokens, they stand behind the prompt and
+the layout says so (`laid_out`). Left out: padding (prompts are explained one at a time; the rows of a batch are always
+of one length) and encoder models.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Literal, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.attribution.layout import Layout, additive
 from workbench.attribution.tap import eager_attention, tap
 from workbench.attribution.tokens import Prompt, Vocabulary, encode
+from workbench.attribution.unpacked import dense_copy
 from workbench.errors import WorkbenchError
 
 Objective = Callable[[Tensor], Tensor]
-"""Logits [batch vocab] of the next token -> one value a row [batch]."""
+"""Logits [batch vocab] of the next token, or [batch read vocab] of all that is read -> one value a row [batch]."""
 
 SAME = 1e-5
 """Two logits count as equal when they differ by less than this share of the largest."""
@@ -32,7 +37,7 @@ class Adapter:
     """A causal language model and its tokenizer, for attribution.
 
     The model is left as it was found after every call: attention implementation, training flags, `requires_grad` and
-    hooks.
+    hooks. A model of packed weights, whose products have no gradient, is copied with dense ones; `notes` says so.
 
     Args:
         model: any causal language model of transformers that takes `inputs_embeds`.
@@ -40,8 +45,12 @@ class Adapter:
         context: the most tokens it reads; the configuration's word when not given.
     """
 
+    blanks: tuple[Literal["eos", "unk", "mask", "pad"], ...] = ("eos", "unk")
+    """Tokens that may stand for nothing, by their names in a tokenizer, the first to be tried first."""
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int | None = None) -> None:
-        self.model = model
+        self.model, self.notes = dense_copy(model)
+        self.layout = Layout()
         self.tokenizer = tokenizer
         self.vocabulary = Vocabulary(tokenizer)
         self.context = context or getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -57,13 +66,24 @@ class Adapter:
         """How many token ids have an embedding."""
         return self.table.weight.shape[0]
 
-    def encode(self, text: str) -> Prompt:
-        """The tokens of a prompt.
+    def encode(self, text: str, *, cut: bool = False) -> Prompt:
+        """The tokens of a prompt; `cut` leaves out the beginning of one that is too long.
 
         Raises:
             WorkbenchError: see `tokens.encode`.
         """
-        return encode(self.vocabulary, text, self.context)
+        return encode(self.vocabulary, text, self.context, cut=cut)
+
+    def laid_out(self, layout: Layout) -> Adapter:
+        """The same model for sequences of this layout: its fixed tokens are held, its positions are read."""
+        other = copy.copy(self)
+        other.layout = layout
+        return other
+
+    def held(self, ids: Int[Tensor, "1 tok"]) -> Bool[Tensor, " tok"]:
+        """Which tokens are held fixed: control tokens and those that the layout fixes."""
+        control = torch.tensor([index in self.vocabulary.special_ids for index in ids[0].tolist()], dtype=torch.bool)
+        return control | torch.tensor(self.layout.fixed) if self.layout.fixed else control
 
     @contextmanager
     def steady(self) -> Iterator[None]:
@@ -99,20 +119,32 @@ class Adapter:
         self, embeds: Float[Tensor, "batch tok hid"], *, last_only: bool = False
     ) -> Float[Tensor, "batch kept vocab"]:
         """The logits of every position, or of the last one alone, in the caller's gradient mode."""
+        return self._logits(embeds, 1 if last_only else embeds.shape[1])
+
+    def _logits(self, embeds: Float[Tensor, "batch tok hid"], count: int) -> Float[Tensor, "batch kept vocab"]:
+        """The logits of the last `count` positions."""
         batch, length, _ = embeds.shape
+        sight = self.layout.sight(length)
         arguments = {
-            "position_ids": torch.arange(length, device=embeds.device).expand(batch, -1),
+            "position_ids": self.layout.positions(length).to(embeds.device).expand(batch, -1),
             "use_cache": False,
-            "logits_to_keep": 1 if last_only else 0,
+            "logits_to_keep": count,
+            "attention_mask": None if sight is None else additive(sight, embeds),
         }
         known = {name: value for name, value in arguments.items() if name in self._accepted}
-        logits = self.model(inputs_embeds=embeds, **known).logits
-        return logits[:, -1:] if last_only else logits
+        return self.model(inputs_embeds=embeds, **known).logits[:, -count:]
+
+    def read_logits(self, embeds: Float[Tensor, "batch tok hid"]) -> Float[Tensor, "batch *read vocab"]:
+        """The logits that targets read: the next token's, or all that the layout reads; single precision or better."""
+        reads = self.layout.reads
+        logits = self._logits(embeds, self.layout.kept(embeds.shape[1]))
+        chosen = logits[:, [place - reads[0] for place in reads]] if reads else logits[:, 0]
+        return chosen if chosen.dtype == torch.float64 else chosen.float()
 
     def next_logits(self, embeds: Float[Tensor, "batch tok hid"]) -> Float[Tensor, "batch vocab"]:
-        """The logits of the next token, in single precision or better, in the caller's gradient mode."""
-        logits = self.forward_embeds(embeds, last_only=True)[:, 0]
-        return logits if logits.dtype == torch.float64 else logits.float()
+        """The logits of the token that follows the prompt, as `read_logits` gives them."""
+        logits = self.read_logits(embeds)
+        return logits[:, 0] if self.layout.reads else logits
 
     def predict(self, ids: Int[Tensor, "1 tok"]) -> Float[Tensor, " vocab"]:
         """The logits of the token that follows the prompt.
@@ -129,7 +161,7 @@ class Adapter:
     def values(self, embeds: Float[Tensor, "batch tok hid"], objective: Objective) -> Float[Tensor, " batch"]:
         """The objective at each row of embeddings; no graph."""
         with self.steady(), torch.no_grad():
-            return objective(self.next_logits(embeds))
+            return objective(self.read_logits(embeds))
 
     def gradients(
         self, embeds: Float[Tensor, "batch tok hid"], objective: Objective
@@ -137,7 +169,7 @@ class Adapter:
         """The objective at each row of embeddings and its gradient there."""
         with self.steady():
             leaf = embeds.detach().clone().requires_grad_()
-            values = objective(self.next_logits(leaf))
+            values = objective(self.read_logits(leaf))
             (gradient,) = torch.autograd.grad(values.sum(), leaf)
         return values.detach(), gradient
 
@@ -151,14 +183,16 @@ class Adapter:
             first, second = self.forward_embeds(embeds)[0]
         return bool((first - second).abs().max() > SAME * first.abs().max())
 
-    def attentions(self, ids: Int[Tensor, "1 tok"], visit: Callable[[int, Tensor], None]) -> Float[Tensor, "1 vocab"]:
+    def attentions(
+        self, ids: Int[Tensor, "1 tok"], visit: Callable[[int, Tensor], None]
+    ) -> Float[Tensor, "1 *read vocab"]:
         """Show the attention probabilities of each layer to `visit(layer, probabilities [head tok tok])`, in order.
 
         Returns:
-            The logits of the next token.
+            What `read_logits` gives.
 
         Raises:
             WorkbenchError: not every layer gave its probabilities.
         """
         with self.steady(), torch.no_grad(), eager_attention(self.model), tap(self.model, ids.shape[1], visit):
-            return self.next_logits(self.embed(ids))
+            return self.read_logits(self.embed(ids))

@@ -26,9 +26,10 @@ CAUTION = "attention says where the model looks, not what its answer rests on; i
     "attention",
     summary="How much the last position attends to each token; the same for every target.",
     reference="Jain, Wallace 2019, arXiv:1902.10186 (on what it does not say)",
-    cost="f (eager)",
+    cost="f + run, eager attention",
     note="Heads and layers are reduced alike. Layer -1 means all layers; layers count from 0.",
     uses_target=False,
+    reads_attention=True,
 )
 def attention(
     adapter: Adapter,
@@ -40,6 +41,8 @@ def attention(
 ) -> Attribution:
     """Scores [tok] in [0, 1]: the last row of the attention probabilities; with `mean` they add up to 1.
 
+    Of a target at several positions it is the mean of the rows that are read.
+
     Raises:
         WorkbenchError: the model has no such layer, or does not show its attention.
     """
@@ -47,7 +50,7 @@ def attention(
 
     def keep(index: int, probabilities: Tensor) -> None:
         if layer in (ALL_LAYERS, index):
-            rows.append(_reduce(probabilities[:, -1].double(), reduce))
+            rows.append(_reduce(probabilities[:, list(adapter.layout.rows)].double().mean(1), reduce))
 
     logits = adapter.attentions(ids, keep)
     if not rows:

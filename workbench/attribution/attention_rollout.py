@@ -23,25 +23,27 @@ from workbench.registry import Range, attribution
     "attention_rollout",
     summary="How much of each token reaches the last position through attention; the same for every target.",
     reference="Abnar, Zuidema 2020, arXiv:2005.00928",
-    cost="f (eager) + layers x tok^3",
+    cost="f + run + layers tok^3, eager attention",
     uses_target=False,
+    reads_attention=True,
 )
 def attention_rollout(
     adapter: Adapter, ids: Int[Tensor, "1 tok"], target: Target, *, residual: Annotated[float, Range(0, 1)] = 0.5
 ) -> Attribution:
-    """Scores [tok] in [0, 1] that add up to 1: the last row of the rollout.
+    """Scores [tok] in [0, 1] that add up to 1: the last row of the rollout, or the mean of those that are read.
 
     Raises:
         WorkbenchError: the model does not show its attention.
     """
     rolled, logits = rollout(adapter, ids, residual)
-    return Attribution(rolled[-1].double().cpu(), float(target.value(logits)), notes=(*target.notes, CAUTION))
+    rows = rolled[list(adapter.layout.rows)].double().mean(0)
+    return Attribution(rows.cpu(), float(target.value(logits)), notes=(*target.notes, CAUTION))
 
 
 def rollout(
     adapter: Adapter, ids: Int[Tensor, "1 tok"], residual: float
-) -> tuple[Float[Tensor, "tok tok"], Float[Tensor, "1 vocab"]]:
-    """The rollout of all positions (row: position, column: token) and the logits of the next token."""
+) -> tuple[Float[Tensor, "tok tok"], Float[Tensor, "1 *read vocab"]]:
+    """The rollout of all positions (row: position, column: token) and what `Adapter.read_logits` gives."""
     identity = torch.eye(ids.shape[1], device=adapter.table.weight.device)
     rolled = identity
 

@@ -1,7 +1,7 @@
 """Where a path method starts: the embedding that stands for "no information" at each token of content.
 
-Control tokens (begin, end, chat marks) keep their own embedding. Left out: the padding token, whose row is often zero,
-and averages over random tokens.
+Control tokens (begin, end, chat marks) keep their own embedding, and so do tokens that the layout holds fixed. Left
+out: averages over random tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.attribution.adapter import Adapter
 from workbench.errors import WorkbenchError
 
-BaselineName = Literal["auto", "eos", "unk", "mean", "zero"]
+BaselineName = Literal["auto", "eos", "unk", "mean", "zero", "mask", "pad"]
 ROWS_AT_ONCE = 8192
 
 
@@ -25,7 +25,7 @@ class Baseline:
     """A starting point.
 
     Attributes:
-        name: eos, unk, mean or zero.
+        name: eos, unk, mask, pad, mean or zero.
         embeds: what the model reads instead of the prompt.
         held_fixed: tokens that keep their own embedding.
     """
@@ -38,22 +38,23 @@ class Baseline:
 def make_baseline(
     adapter: Adapter, ids: Int[Tensor, "1 tok"], embeds: Float[Tensor, "1 tok hid"], name: BaselineName = "auto"
 ) -> Baseline:
-    """The baseline of that name; `auto` is the end-of-text token, else the unknown token, else the mean embedding.
+    """The baseline of that name; `auto` is the first of the adapter's blanks that there is, else the mean embedding.
 
     Raises:
         WorkbenchError: the model has no such token, or its zero baseline is no place to start from.
     """
     chosen = first_available(adapter) if name == "auto" else name
     filling = _fill(adapter, chosen).to(embeds)
-    fixed = torch.tensor([index in adapter.vocabulary.special_ids for index in ids[0].tolist()], device=embeds.device)
+    fixed = adapter.held(ids).to(embeds.device)
     return Baseline(chosen, torch.where(fixed[:, None], embeds, filling), fixed)
 
 
-def first_available(adapter: Adapter) -> Literal["eos", "unk", "mean"]:
+def first_available(adapter: Adapter) -> Literal["eos", "unk", "mask", "pad", "mean"]:
     """What `auto` stands for on this model."""
-    if adapter.tokenizer.eos_token_id is not None:
-        return "eos"
-    return "unk" if adapter.tokenizer.unk_token_id is not None else "mean"
+    for name in adapter.blanks:
+        if getattr(adapter.tokenizer, f"{name}_token_id") is not None:
+            return name
+    return "mean"
 
 
 def _fill(adapter: Adapter, name: str) -> Float[Tensor, " hid"]:

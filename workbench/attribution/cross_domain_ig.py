@@ -33,7 +33,7 @@ from workbench.registry import Range, attribution
     summary="Integrated gradients by frequency along the prompt: slow waves, or differences between neighbours.",
     reference="Kechris, Dan, Atienza 2025, arXiv:2505.13100",
     signed=True,
-    cost="n (f + b), n doubled until the completeness gap is within the tolerance",
+    cost="2 f + doubling(nodes, max_nodes) (f + b)",
     note="Frequencies are of the tokens of content in their order; control tokens are held fixed. The paper scores"
     " frequencies; here two bands of them are in the notes, and a token's score is its part of the chosen band.",
 )

@@ -94,7 +94,7 @@ def damage_map(
 def _value(adapter: Adapter, ids: Int[Tensor, "1 tok"], target: Target, laid: Laid, place: float) -> float:
     """F at a point of the path."""
     with laid(place):
-        return float(target.value(adapter.predict(ids)[None])[0])
+        return float(adapter.values(adapter.embed(ids), target.value))
 
 
 def _integral(
@@ -128,7 +128,7 @@ def _slopes(
     """g . (D x) of every matrix and token in the model as it is now."""
     with adapter.steady(), watched(modules) as calls:
         embeds = adapter.embed(ids).requires_grad_()
-        value = target.value(adapter.next_logits(embeds)).sum()
+        value = target.value(adapter.read_logits(embeds)).sum()
         for name in modules:
             _check(name, [tuple(given.shape) for given, _ in calls[name]], ids.shape[1])
         outputs = [calls[name][0][1] for name in modules]

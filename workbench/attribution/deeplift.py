@@ -28,7 +28,7 @@ from workbench.registry import attribution
     summary="How each token's difference from a baseline passes through the network to the target, with its sign.",
     reference="Shrikumar, Greenside, Kundaje 2017, arXiv:1704.02685",
     signed=True,
-    cost="2 (f + b) in one batch (eager)",
+    cost="2 (f + b) + 6 run, 2 at a time, eager attention",
     note="Rescale rule, and rules of our own for products, norms and softmax. Control tokens are held fixed. A network"
     " with an operation that has no rule is refused.",
 )
@@ -43,7 +43,7 @@ def deeplift(
     embeds = adapter.embed(ids)
     start = make_baseline(adapter, ids, embeds, baseline)
 
-    def of_the_prompt(logits: Float[Tensor, "pair vocab"]) -> Float[Tensor, " pair"]:
+    def of_the_prompt(logits: Float[Tensor, "pair *read vocab"]) -> Float[Tensor, " pair"]:
         values = target.value(logits)
         return torch.cat([values[:1], values[1:].detach()])
 

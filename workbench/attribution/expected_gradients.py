@@ -27,7 +27,7 @@ from workbench.registry import Range, attribution
     summary="Each token's share in the change of the target from prompts of random tokens, with its sign.",
     reference="Erion, Janizek, Sturmfels, Lundberg, Lee 2021, arXiv:1906.10670",
     signed=True,
-    cost="k n (f + b) for k baselines, n doubled until each path adds up",
+    cost="baselines (2 f + doubling(nodes, max_nodes) (f + b)), nodes at a time",
     note="Baselines are random tokens, not texts. Every path is integrated, where the paper draws one point of each."
     " Control tokens are held fixed.",
 )
@@ -60,7 +60,7 @@ def expected_gradients(
         WorkbenchError: the vocabulary has no token of content to draw.
     """
     embeds = adapter.embed(ids)
-    held = torch.tensor([index in adapter.vocabulary.special_ids for index in ids[0].tolist()])
+    held = adapter.held(ids)
     effort = Effort(nodes, max_nodes, tolerance, batch)
     total = torch.zeros(ids.shape[1], dtype=torch.float64)
     squares, base, most, value = total.clone(), 0.0, 0, 0.0

@@ -35,7 +35,7 @@ ENOUGH = 0.9
     "extremal_mask",
     summary="How much of the token is in the masks of a given size that keep the target largest.",
     reference="Fong, Patrick, Vedaldi 2019, arXiv:1910.08485",
-    cost="steps areas (f + b)",
+    cost="(tok + 2) f + sizes(areas, tok) (steps (f + b) + ceil(steps / 5) f), sizes(areas, tok) at a time",
     note="Learned by descent, so not surely the best mask: on the embedded model the top tokens by Shapley values"
     " do better two times out of three. What the hard masks give is in the notes.",
 )

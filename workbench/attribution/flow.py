@@ -48,9 +48,9 @@ def weight_flow(
     """
     with adapter.steady(), watched(modules) as calls:
         embeds = adapter.embed(ids).requires_grad_()
-        value = target.value(adapter.next_logits(embeds)).sum()
+        value = target.value(adapter.read_logits(embeds)).sum()
         for name in modules:
-            _check(name, calls[name], ids.shape[1])
+            check_calls(name, calls[name], ids.shape[1])
         outputs = [calls[name][0][1] for name in modules]
         gradients = torch.autograd.grad(value, outputs, allow_unused=True, materialize_grads=True)
     rows = [
@@ -77,8 +77,12 @@ def watched(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[tuple[T
             handle.remove()
 
 
-def _check(name: str, calls: list[tuple[Tensor, Tensor]], length: int) -> None:
-    """Refuse a module whose calls cannot be read as one row a token."""
+def check_calls(name: str, calls: list[tuple[Tensor, Tensor]], length: int) -> None:
+    """Refuse a module whose calls cannot be read as one row a token.
+
+    Raises:
+        WorkbenchError: it was not called once with the whole prompt.
+    """
     shapes = [tuple(given.shape) for given, _ in calls]
     if len(shapes) != 1 or prod(shapes[0][:-1]) != length:
         seen = f"{len(shapes)} times" + (f", first with an input of shape {shapes[0]}" if shapes else "")

@@ -57,8 +57,12 @@ class Frozen(Rules):
             self._record(result, _constant(function, arguments, keywords))
         return result
 
-    def biases(self, value: Tensor, leaf: Tensor) -> tuple[Tensor, Float64[Tensor, " tok"]]:
+    def biases(
+        self, value: Tensor, leaf: Tensor, kept: int = 1, first: int | None = None
+    ) -> tuple[Tensor, Float64[Tensor, " tok"]]:
         """The gradient of `value` at the embeddings `leaf` [1 tok hid], and what the constants bring by position [tok].
+
+        `kept` is how many positions the head was computed for, from `first` on; those at the end when not given.
 
         Raises:
             WorkbenchError: a constant enters at no position of its own.
@@ -68,7 +72,7 @@ class Frozen(Rules):
         total = torch.zeros(leaf.shape[1], dtype=torch.float64, device=leaf.device)
         for gradient, (_, constant) in zip(slopes, self.added, strict=True):
             if gradient is not None:
-                total += by_position((gradient.double() * constant.double()).sum(-1), len(total))
+                total += by_position((gradient.double() * constant.double()).sum(-1), len(total), kept, first)
         return slope, total.cpu()
 
     def _record(self, result: Tensor, constant: Tensor | None) -> None:
@@ -103,8 +107,8 @@ class Frozen(Rules):
         return result
 
 
-def by_position(parts: Tensor, length: int) -> Float[Tensor, " tok"]:
-    """Contributions summed to one a position; those of the last position may come alone.
+def by_position(parts: Tensor, length: int, kept: int = 1, first: int | None = None) -> Float[Tensor, " tok"]:
+    """Contributions summed to one a position; those of `kept` positions from `first` on (the last) may come alone.
 
     Raises:
         WorkbenchError: no axis is that of the positions.
@@ -113,11 +117,12 @@ def by_position(parts: Tensor, length: int) -> Float[Tensor, " tok"]:
         return parts.flatten()
     if parts.ndim and parts.shape[-1] == length:
         return parts.flatten(0, -2).sum(0)
-    if parts.numel() != 1:
+    if parts.numel() != kept:
         raise WorkbenchError(
             f"a constant of this model enters as {list(parts.shape)}, which has no axis for its {length} tokens"
         )
-    return torch.nn.functional.pad(parts.flatten(), (length - 1, 0))
+    start = length - kept if first is None else first
+    return torch.nn.functional.pad(parts.flatten(), (start, length - start - kept))
 
 
 def _constant(function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Tensor | None:

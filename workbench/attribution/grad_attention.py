@@ -1,8 +1,8 @@
 """Gradient-weighted attention: attention that the target reacts to, followed through the layers.
 
 Chefer, Gur and Wolf 2021 for self-attention: R starts as the identity and takes R <- R + mean_h relu(A * dF/dA) R in
-every layer. The last row of R is the result, less the identity that it started with. Left out: their rules for
-attention between two sequences.
+every layer. The last row of R is the result, less the identity that it started with; of a target at several positions
+the mean of their rows. Left out: their rules for attention between two sequences.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ MOST_BYTES = 10**9
     NAME,
     summary="Attention weighted by how strongly the target reacts to it, followed through the layers.",
     reference="Chefer, Gur, Wolf 2021, arXiv:2103.15679",
-    cost="f + b (eager)",
+    cost="f + b + run, eager attention",
     note="Attention that speaks against the target is cut off, so scores are never negative. Holds all attention maps.",
+    reads_attention=True,
 )
 def grad_attention(adapter: Adapter, ids: Int[Tensor, "1 tok"], target: Target) -> Attribution:
     """Scores [tok] >= 0, in no unit: take them as a ranking.
@@ -39,16 +40,17 @@ def grad_attention(adapter: Adapter, ids: Int[Tensor, "1 tok"], target: Target) 
     check_memory(adapter, ids.shape[1])
     maps: list[Tensor] = []
     leaf = adapter.embed(ids)
-    with adapter.steady(), watching(adapter.model, ids.shape[1], lambda layer: maps.append(layer.maps)):
-        value = target.value(adapter.next_logits(leaf.detach().clone().requires_grad_())).sum()
+    with adapter.steady():
+        with watching(adapter.model, ids.shape[1], lambda layer: maps.append(layer.maps)):
+            value = target.value(adapter.read_logits(leaf.detach().clone().requires_grad_())).sum()
         slopes = torch.autograd.grad(value, maps)
-    relevance = torch.eye(ids.shape[1], dtype=torch.float64, device=leaf.device)
+    start = torch.eye(ids.shape[1], dtype=torch.float64, device=leaf.device)
+    relevance = start
     for probabilities, slope in zip(maps, slopes, strict=True):
         weighted = (probabilities.detach()[0].double() * slope[0].double()).clamp_min(0).mean(0)
         relevance = relevance + weighted @ relevance
-    scores = relevance[-1].cpu()
-    scores[-1] -= 1
-    return Attribution(scores, float(value.detach()), notes=target.notes)
+    scores = (relevance - start)[list(adapter.layout.rows)].mean(0)
+    return Attribution(scores.cpu(), float(value.detach()), notes=target.notes)
 
 
 def check_memory(adapter: Adapter, length: int) -> None:
@@ -58,7 +60,7 @@ def check_memory(adapter: Adapter, length: int) -> None:
         WorkbenchError: with the numbers, and the longest prompt that fits.
     """
     config = adapter.model.config.get_text_config()
-    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    layers, heads = config.num_hidden_layers, getattr(config, "num_attention_heads", 0)
     each = 2 * layers * heads * adapter.table.weight.element_size()
     if each * length**2 > MOST_BYTES:
         raise WorkbenchError(

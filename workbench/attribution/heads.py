@@ -133,15 +133,15 @@ def watching(model: PreTrainedModel, length: int, visit: Visit) -> Iterator[Watc
 
 def watch_attention(
     adapter: Adapter, ids: Int[Tensor, "1 tok"], visit: Visit
-) -> tuple[Watch, Float[Tensor, "1 vocab"]]:
+) -> tuple[Watch, Float[Tensor, "1 *read vocab"]]:
     """Run a prompt without gradients and show each layer's attention to `visit`, in order.
 
     Returns:
-        What was noticed on the way, and the logits of the next token.
+        What was noticed on the way, and what `Adapter.read_logits` gives.
 
     Raises:
         WorkbenchError: not every layer showed its probabilities.
     """
     with adapter.steady(), torch.no_grad(), watching(adapter.model, ids.shape[1], visit) as watch:
-        logits = adapter.next_logits(adapter.embed(ids))
+        logits = adapter.read_logits(adapter.embed(ids))
     return watch, logits

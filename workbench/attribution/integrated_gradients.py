@@ -24,7 +24,7 @@ from workbench.registry import Range, attribution
     summary="Each token's share in the change of the target from a baseline to the prompt, with its sign.",
     reference="Sundararajan, Taly, Yan 2017, arXiv:1703.01365",
     signed=True,
-    cost="n (f + b), n doubled until the completeness gap is within the tolerance",
+    cost="2 f + doubling(nodes, max_nodes) (f + b)",
     note="Control tokens are held fixed. The completeness gap says how far the scores are from adding up.",
 )
 def integrated_gradients(

@@ -45,7 +45,7 @@ class Design:
     summary="Shapley values fitted over coalitions of tokens, with their sign; exact for short prompts.",
     reference="Lundberg, Lee 2017, arXiv:1705.07874",
     signed=True,
-    cost="min(2^tok, 2 tok + samples) f",
+    cost="2 f + distinct(2^units - 2, 2 units + samples) f",
     note="The scores add up exactly. They are exact where the notes say that all coalitions were tried.",
 )
 def kernel_shap(

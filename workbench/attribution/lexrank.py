@@ -30,7 +30,7 @@ ROUNDS = 10_000
     "lexrank",
     summary="How central the token's sentence is to the text; a yardstick that never asks the model.",
     reference="Erkan, Radev 2004, arXiv:1109.2128",
-    cost="f + sentences^2",
+    cost="f + run + sentences^2",
     note="Model-free: the same for every model and target. Word frequencies are those of the prompt itself.",
     uses_target=False,
 )
@@ -58,7 +58,7 @@ def lexrank(
     central = pagerank(torch.where(joined, cosines, 0.0) if continuous else joined.double(), damping)
     labels = label_spans(adapter, ids, "sentence")
     scores = torch.cat([central, central.new_zeros(1)])[labels]  # the label -1 reads the last one
-    value = float(target.value(adapter.predict(ids)[None]))
+    value = float(adapter.values(adapter.embed(ids), target.value))
     return Attribution(
         scores,
         value,

@@ -22,15 +22,13 @@ from workbench.attribution.rules import rounding_note
 from workbench.attribution.targets import Target
 from workbench.registry import attribution
 
-LINEAR_IN_LOGITS = ("logit", "contrast")
-
 
 @attribution.register(
     "linearised",
     summary="Each token's exact share in the target, with norms, attention and gates frozen at this prompt.",
     reference="Ali et al. 2022, arXiv:2202.07304; Srinivas, Fleuret 2019, arXiv:1905.00780 (biases)",
     signed=True,
-    cost="f + b",
+    cost="f + b + run",
     note="Complete for logits and contrasts of logits; a ranking for other targets. Without the papers' epsilon.",
 )
 def linearised(
@@ -47,17 +45,17 @@ def linearised(
     Raises:
         WorkbenchError: an operation without a rule.
     """
-    frozen = Frozen("linearised", split=gate == "split")
+    layout, frozen = adapter.layout, Frozen("linearised", split=gate == "split")
     leaf = adapter.embed(ids)
     with adapter.steady():
         leaf = leaf.detach().clone().requires_grad_()
         with ruled(adapter.model, frozen):
-            logits = adapter.next_logits(leaf)
+            logits = adapter.read_logits(leaf)
         explained = target.value(logits).sum()
-        slope, biases = frozen.biases(explained, leaf)
+        slope, biases = frozen.biases(explained, leaf, layout.kept(ids.shape[1]), layout.first(ids.shape[1]))
     value = float(explained.detach())
     scores = (leaf.detach()[0].double() * slope[0].double()).sum(-1).cpu()
-    if target.kind not in LINEAR_IN_LOGITS:
+    if not target.linear:
         note = (
             f"the target is no sum of logits ({target.kind}), so the scores do not add up to it: take them as a ranking"
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.baselines import Baseline, BaselineName, make_baseline
 from workbench.attribution.path import held_note
+from workbench.attribution.prefix import ROWS, Prefix, keep_prefix
 from workbench.attribution.sampling import rows_at_once
 from workbench.attribution.spans import Scale, label_spans
 from workbench.attribution.targets import Target
@@ -57,6 +58,10 @@ class Masking:
 
     def values(self, keep: Float64[Tensor, "row player"]) -> Float64[Tensor, " row"]:
         """F with each player kept (1), replaced (0) or in between, on the CPU; no graph."""
+        starts = self._starts(keep)
+        prefix = keep_prefix(self.adapter, self.embeds, starts)
+        if prefix is not None:
+            return self._values_behind(prefix, keep, starts)
         rows = self._split(keep)
         found = [self.adapter.values(self.mix(part), self.target.value) for part in rows]
         return torch.cat(found).double().cpu() if found else keep.new_zeros(0)
@@ -90,6 +95,24 @@ class Masking:
     def hand_on(self, scores: Float64[Tensor, " player"]) -> Float64[Tensor, " tok"]:
         """The scores of players given to each of their tokens; 0 at control tokens."""
         return scores @ self.members.double()
+
+    def _values_behind(
+        self, prefix: Prefix, keep: Float64[Tensor, "row player"], starts: Int64[Tensor, " row"]
+    ) -> Float64[Tensor, " row"]:
+        """`values` of rows that begin as the prompt does, those that leave it at about the same token together."""
+        found = torch.empty(len(keep), dtype=torch.float64)
+        together = min(ROWS, rows_at_once(self.batch, self.embeds.shape[1]))
+        with self.adapter.steady(), torch.no_grad():
+            for rows in starts.argsort().split(together):
+                answers = prefix.values(self.mix(keep[rows]), int(starts[rows[0]]), self.target.value)
+                found[rows] = answers.double().cpu()
+        return found
+
+    def _starts(self, keep: Float64[Tensor, "row player"]) -> Int64[Tensor, " row"]:
+        """The first token of each row that is not the prompt's own; the last one where all are."""
+        changed = ((1 - keep) @ self.members.double()) != 0
+        changed[:, -1] = True
+        return changed.int().argmax(1)
 
     def _split(self, keep: Float64[Tensor, "row player"]) -> tuple[Tensor, ...]:
         """The rows, as many at a time as may be in memory."""

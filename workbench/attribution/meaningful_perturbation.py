@@ -30,7 +30,7 @@ START = 0.1
     "meaningful_perturbation",
     summary="How much of the token is taken away by a small deletion that lowers the target most.",
     reference="Fong, Vedaldi 2017, arXiv:1704.03296",
-    cost="steps (f + b)",
+    cost="(tok + 4) f + steps (f + b), 1 at a time",
     note="A half deleted token can lower the target more than a replaced one; the notes give the target for both.",
 )
 def meaningful_perturbation(

@@ -37,7 +37,7 @@ class Mixing:
             raise WorkbenchError(
                 f"option 'layer' of {method!r} has value {layer}; the layers are 0 to {last}, or -1 for all"
             )
-        self.layer = layer
+        self.layer, self._rows = layer, list(adapter.layout.rows)
         self.residual = residual if layer == ALL_LAYERS else 0.0
         self.mixed = torch.eye(ids.shape[1], dtype=torch.float64, device=adapter.table.weight.device)
 
@@ -51,5 +51,5 @@ class Mixing:
 
     @property
     def scores(self) -> Float64[Tensor, " tok"]:
-        """The last position's row, which adds up to 1, on the CPU."""
-        return self.mixed[-1].cpu()
+        """The last position's row, or the mean of those that are read, which adds up to 1; on the CPU."""
+        return self.mixed[self._rows].mean(0).cpu()

@@ -28,10 +28,11 @@ NAME = "norm_attention"
     NAME,
     summary="How much each token sends to the last position, by the length of what is sent; the same for every target.",
     reference="Kobayashi et al. 2020, arXiv:2004.10102; Modarressi et al. 2022, arXiv:2205.03286",
-    cost="f (eager) + layers x tok^2 x heads^2",
+    cost="f + 2 run + layers tok^2 heads^2, eager attention",
     note="For decoders with norms in front; the papers' layer norm behind a branch has no counterpart here. Layer -1"
     " means all layers; layers count from 0.",
     uses_target=False,
+    reads_attention=True,
 )
 def norm_attention(
     adapter: Adapter,

@@ -8,6 +8,7 @@ the embedding and the head, which are no matrices of a block.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import torch
@@ -21,6 +22,8 @@ from workbench.attribution.result import Attribution
 from workbench.attribution.targets import Target
 from workbench.errors import WorkbenchError
 from workbench.registry import attribution
+
+IN_A_BLOCK = re.compile(r"\.\d+\.")
 
 
 @attribution.register(
@@ -62,7 +65,7 @@ def weight_gradients(
     modules = linear_modules(adapter)
     with adapter.steady(), watched(modules) as calls:
         embeds = adapter.embed(ids).requires_grad_()
-        value = target.value(adapter.next_logits(embeds)).sum()
+        value = target.value(adapter.read_logits(embeds)).sum()
         for name, seen in calls.items():
             _check(name, seen, ids.shape[1])
         outputs = [seen[0][1] for seen in calls.values()]
@@ -75,13 +78,15 @@ def weight_gradients(
 
 
 def linear_modules(adapter: Adapter) -> dict[str, nn.Module]:
-    """The linear modules of the model by name, the head left out.
+    """The linear modules of the model by name, the head left out: of an encoder all that stands in no block.
 
     Raises:
         WorkbenchError: there are none.
     """
     head = adapter.model.get_output_embeddings()
-    kinds, parts = (nn.Linear, Conv1D), adapter.model.named_modules()
+    kinds, parts = (nn.Linear, Conv1D), list(adapter.model.named_modules())
+    if head is None:
+        parts = [(name, part) for name, part in parts if IN_A_BLOCK.search(name)]
     found: dict[str, nn.Module] = {name: part for name, part in parts if isinstance(part, kinds) and part is not head}
     if not found:
         raise WorkbenchError(f"{type(adapter.model).__name__} has no linear modules, which normgrad needs")

@@ -25,7 +25,7 @@ from workbench.registry import Range, attribution
     summary="What the target loses when the token is replaced, with its sign.",
     reference="Zeiler, Fergus 2014, arXiv:1311.2901; Li, Monroe, Jurafsky 2016, arXiv:1612.08220",
     signed=True,
-    cost="tok f",
+    cost="2 f + suffixes(max(tok - window + 1, 1), tok) f, 12 at a time",
     note="Two tokens that can stand in for each other both score low: replacing either one changes little.",
 )
 def occlusion(
@@ -52,9 +52,11 @@ def occlusion(
         WorkbenchError: a baseline that this model does not have.
     """
     prompt = mask_prompt(adapter, ids, target, baseline, batch)
-    value, base = prompt.ends()
     held = windows(prompt.players, window)
-    effects = value - prompt.values(1 - held)
+    ends = torch.tensor([[1.0], [0.0]], dtype=torch.float64).expand(2, prompt.players)
+    found = prompt.values(torch.cat([ends, 1 - held]))
+    value, base = found[:2].tolist()
+    effects = value - found[2:]
     scores = (effects @ held) / held.sum(0)
     return Attribution(
         prompt.hand_on(scores),

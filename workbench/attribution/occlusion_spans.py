@@ -27,7 +27,7 @@ from workbench.registry import Range, attribution
     summary="What the target loses when the token's word, clause and sentence are replaced, with its sign.",
     reference="after Seo, Oh, Oh 2018, arXiv:1807.11720",
     signed=True,
-    cost="spans f, at most 4 tok f and often below 2 tok f",
+    cost="2 f + suffixes(spans, tok) f, 12 at a time",
     note="The effect of a span is divided equally over its tokens; the scales are averaged. Ours for text.",
 )
 def occlusion_spans(

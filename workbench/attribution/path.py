@@ -102,7 +102,7 @@ def mean_gradient(
 def held_note(held_fixed: Bool[Tensor, " tok"]) -> tuple[str, ...]:
     """The sentence on tokens that keep their embedding in the baseline."""
     count = int(held_fixed.sum())
-    return (f"{count} control token(s) are held fixed: their score is 0 by construction",) if count else ()
+    return (f"{count} token(s) are held fixed: their score is 0 by construction",) if count else ()
 
 
 def gap_note(relative: float, tolerance: float, nodes: int) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from workbench.registry import attribution
     "position",
     summary="How late the token stands (or how early); a yardstick that never asks the model.",
     reference="ours: a baseline for comparisons",
-    cost="f",
+    cost="f + run",
     note="Model-free: the same for every model and target.",
     uses_target=False,
 )
@@ -40,7 +40,7 @@ def position(
     grown = (place + 1 if most == "last" else count - place) / count
     return Attribution(
         grown * content,
-        float(target.value(adapter.predict(ids)[None])),
+        float(adapter.values(adapter.embed(ids), target.value)),
         held_fixed=tuple((~content).tolist()),
         notes=(*target.notes, "these scores say where a token stands; the model was not asked for them"),
     )

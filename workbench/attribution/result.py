@@ -29,6 +29,8 @@ class Attribution:
         notes: sentences that a reader of the scores has to know.
         biases: what the constants that the network adds at each position (biases, position embeddings) bring to F, for
             methods that separate it from the tokens; on the CPU.
+        held_score: what the method gave to tokens that are no part of the question (a chat template, a continuation),
+            in all, where it gave them anything; `scores` holds 0 for them. A sum of scores is complete with it.
         signed: whether the sign of these scores means something, where an option decides it; None: as the method says.
     """
 
@@ -43,6 +45,7 @@ class Attribution:
     notes: tuple[str, ...] = ()
     biases: Float64[Tensor, " tok"] | None = None
     signed: bool | None = None
+    held_score: float | None = None
 
 
 def relative_gap(gap: float, change: float) -> float:

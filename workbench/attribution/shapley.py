@@ -42,7 +42,7 @@ class Sampled:
     summary="What the token adds on average when tokens join the prompt in random order, with its sign.",
     reference="Castro, Gomez, Tejada 2009, doi:10.1016/j.cor.2008.04.004; Mitchell et al. 2022, arXiv:2104.12199",
     signed=True,
-    cost="2 pairs tok f",
+    cost="2 f + 2 pairs (units - 1) f, 2 units at a time",
     note="The scores add up exactly; single scores carry sampling noise, whose standard error is in the notes.",
 )
 def shapley(

@@ -24,7 +24,7 @@ from workbench.registry import Range, attribution
     "smoothgrad",
     summary="The gradient at each token, averaged over noisy copies of the prompt.",
     reference="Smilkov, Thorat, Kim, Viegas, Wattenberg 2017, arXiv:1706.03825",
-    cost="m (f + b)",
+    cost="f + samples (f + b)",
     note="Sigma is a share of the standard deviation of the prompt's embeddings. With `product` the mean gradient is"
     " multiplied by the embedding and the scores have a sign.",
 )

@@ -46,7 +46,7 @@ class Indices:
     "sobol",
     summary="The share of the variance of the target, under random masks, that the token takes part in.",
     reference="Fel et al. 2021, arXiv:2111.04138; Jansen 1999, doi:10.1016/S0010-4655(98)00154-4",
-    cost="samples (tok + 2) f",
+    cost="2 f + power_of_two(samples) (units + 2) f, power_of_two(samples) at a time",
     note="It says how much a token matters, not in which direction. First-order indices are in the notes.",
 )
 def sobol(

@@ -14,16 +14,30 @@ from workbench.errors import WorkbenchError
 
 @contextmanager
 def eager_attention(model: PreTrainedModel) -> Iterator[None]:
-    """The attention implementation that gives its probabilities (fused ones do not); the former comes back after."""
+    """The attention implementation that gives its probabilities (fused ones do not); the former comes back after.
+
+    Raises:
+        WorkbenchError: the model has no such implementation.
+    """
     parts = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
     former = [(part, part.config._attn_implementation) for part in parts]
     try:
-        model.set_attn_implementation("eager")
+        _set_eager(model)
         yield
     finally:
         for part, name in former:
-            if name is not None:
+            if name not in (None, part.config._attn_implementation):
                 part.set_attn_implementation(name)
+
+
+def _set_eager(model: PreTrainedModel) -> None:
+    try:
+        model.set_attn_implementation("eager")
+    except (ValueError, ImportError) as error:  # what transformers raises for an implementation that is not there
+        raise WorkbenchError(
+            f"{type(model).__name__} has no eager attention, which this method reads; choose one that does without,"
+            " such as integrated_gradients"
+        ) from error
 
 
 @contextmanager

@@ -1,27 +1,21 @@
-"""From text to tokens and back: what the tokenizer adds, how a token is shown, which token a text is.
+"""A prompt as the model reads it: its tokens, where they stand in the text, what was cut to make it fit.
 
-Left out: merging the byte pieces of one character for display. Every token stands alone here; the offsets tell which
-tokens share a character.
+Every token stands alone here; which tokens share a character or a word is told by `spans`.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
+from workbench.attribution.pieces import Vocabulary
 from workbench.errors import WorkbenchError
 
 PROMPT_CHARACTERS = 10_000
-SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How SentencePiece writes a space inside a token."""
-BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +29,10 @@ class Prompt:
         offsets: first and one-past-last character of each token in `text`; None when the tokenizer cannot tell. Tokens
             that the tokenizer added have an empty span.
         special: which tokens are control tokens (added by the tokenizer or written in the text).
+        fixed: which tokens are no part of what a person wrote as the prompt (a chat template, what is explained) and
+            are held fixed; empty when there are none.
+        shift: where in `text` the text that a person gave begins; negative when its beginning was cut.
+        notes: sentences on what was cut.
     """
 
     text: str
@@ -42,116 +40,96 @@ class Prompt:
     tokens: tuple[str, ...]
     offsets: tuple[tuple[int, int], ...] | None
     special: tuple[bool, ...]
+    fixed: tuple[bool, ...] = ()
+    shift: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def closed(self) -> tuple[bool, ...]:
+        """Which tokens are no content: control tokens and those that are fixed."""
+        fixed = self.fixed or (False,) * len(self.special)
+        return tuple(one or other for one, other in zip(self.special, fixed, strict=True))
+
+    def take(self, places: Sequence[int], *notes: str) -> Prompt:
+        """Some of the tokens, in this order, with more notes."""
+        return replace(
+            self,
+            ids=self.ids[:, list(places)],
+            tokens=tuple(self.tokens[place] for place in places),
+            offsets=None if self.offsets is None else tuple(self.offsets[place] for place in places),
+            special=tuple(self.special[place] for place in places),
+            fixed=tuple(self.fixed[place] for place in places) if self.fixed else (),
+            notes=(*self.notes, *notes),
+        )
 
 
-@cache
-def byte_letters() -> dict[str, int]:
-    """The letter that byte-level tokenizers write for each byte, as letter -> byte (the alphabet of GPT-2's tokenizer).
-
-    Bytes that are visible characters in Latin-1 stand for themselves, the others take the code points from 256 on.
-    """
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return {chr(byte): byte for byte in visible} | {chr(256 + rank): byte for rank, byte in enumerate(hidden)}
-
-
-def _hexadecimal(data: bytes) -> str:
-    return "".join(f"<0x{byte:02X}>" for byte in data)
-
-
-def _readable(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return _hexadecimal(data)
-
-
-class Vocabulary:
-    """A tokenizer, seen as a list of tokens that have a text."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer: Any = tokenizer  # transformers types every token and id as a union of five things
-
-    @cached_property
-    def special_ids(self) -> frozenset[int]:
-        """Ids of control tokens: begin, end, separators, chat marks; not the unknown token, which is content."""
-        tokenizer = self.tokenizer
-        added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-        frame = {tokenizer.bos_token_id, tokenizer.eos_token_id}
-        return frozenset((added | set(tokenizer.all_special_ids)) - ({tokenizer.unk_token_id} - frame))
-
-    @cached_property
-    def _whole(self) -> frozenset[int]:
-        """Ids of tokens that are stored as plain text, outside the alphabet of the tokenizer's model."""
-        return self.special_ids | frozenset(self.tokenizer.added_tokens_decoder)
-
-    @cached_property
-    def _byte_level(self) -> bool:
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        return "ByteLevel" in repr(getattr(backend, "decoder", None))
-
-    def text(self, index: int) -> str:
-        """A token as shown to people, with its leading space; bytes that are no whole character read `<0xE2>`."""
-        piece = self.tokenizer.convert_ids_to_tokens(index)
-        if piece is None:
-            return f"<id {index}>"
-        if index in self._whole:
-            return piece
-        single = BYTE_TOKEN.fullmatch(piece)
-        if single is not None:
-            byte = int(single[1], 16)
-            return chr(byte) if byte < 0x80 else piece
-        if self._byte_level and byte_letters().keys() >= set(piece):
-            return _readable(bytes(byte_letters()[letter] for letter in piece))
-        return piece.replace(SPACE_MARK, " ")
-
-    def find(self, text: str) -> int | None:
-        """The id of the token whose shown text is exactly this, or None."""
-        letters = {byte: letter for letter, byte in byte_letters().items()}
-        data = text.encode("utf-8")
-        spellings = ("".join(letters[byte] for byte in data), text.replace(" ", SPACE_MARK), text, _hexadecimal(data))
-        for spelling in spellings:
-            index = self.tokenizer.convert_tokens_to_ids(spelling)
-            known = isinstance(index, int) and self.tokenizer.convert_ids_to_tokens(index) == spelling
-            if known and self.text(index) == text:
-                return index
-        return None
-
-    def continuation(self, before: str, text: str) -> list[int]:
-        """Ids of `text` written after `before`; of `text` alone where the two run into one token."""
-        head = self._ids(before)
-        both = self._ids(before + text)
-        if both[: len(head)] == head and len(both) > len(head):
-            return both[len(head) :]
-        return self._ids(text, special=False)
-
-    def _ids(self, text: str, special: bool = True) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=special)["input_ids"])
-
-
-def encode(vocabulary: Vocabulary, text: str, context: int | None) -> Prompt:
+def encode(vocabulary: Vocabulary, text: str, context: int | None, *, cut: bool = False) -> Prompt:
     """The tokens of a prompt, special tokens as the tokenizer adds them.
+
+    Args:
+        vocabulary: the tokenizer.
+        text: the prompt.
+        context: the most tokens that the model reads; None knows no end.
+        cut: leave out the beginning of a prompt that is too long, and say so in its notes, where it is else refused.
 
     Raises:
         WorkbenchError: the prompt is empty, too long for us or for the model, or not text.
     """
-    check_text("prompt", text)
-    tokenizer = vocabulary.tokenizer
-    held = tokenizer(text, return_offsets_mapping=tokenizer.is_fast)
-    ids = [int(index) for index in held["input_ids"]]
-    special = tuple(index in vocabulary.special_ids for index in ids)
-    if all(special) and not text.strip():
+    kept = text[-PROMPT_CHARACTERS:] if cut else text
+    check_text("prompt", kept)
+    prompt = tokenize(vocabulary, kept)
+    if all(prompt.special) and not text.strip():
         raise WorkbenchError("the prompt is empty; at least 1 token of content is needed")
-    if all(special):
+    if all(prompt.special):
         raise WorkbenchError(
-            f"the prompt gives {len(ids)} tokens, {sum(special)} of them control tokens; at least 1 token of content is"
-            " needed"
+            f"the prompt gives {len(prompt.special)} tokens, {sum(prompt.special)} of them control tokens; at least 1"
+            " token of content is needed"
         )
-    if context is not None and len(ids) > context:
-        raise WorkbenchError(f"the prompt has {len(ids)} tokens; the model reads at most {context}")
+    return fit(said_cut(prompt, text, kept), context, cut=cut)
+
+
+def tokenize(vocabulary: Vocabulary, text: str, *, special: bool = True) -> Prompt:
+    """A text as tokens, whatever they are; `special` lets the tokenizer add its control tokens."""
+    tokenizer = vocabulary.tokenizer
+    held = tokenizer(text, add_special_tokens=special, return_offsets_mapping=tokenizer.is_fast)
+    ids = [int(index) for index in held["input_ids"]]
+    control = tuple(index in vocabulary.special_ids for index in ids)
     offsets = tuple((int(start), int(stop)) for start, stop in held["offset_mapping"]) if tokenizer.is_fast else None
     tokens = tuple(vocabulary.text(index) for index in ids)
-    return Prompt(text, torch.tensor([ids], dtype=torch.int64), tokens, offsets, special)
+    return Prompt(text, torch.tensor([ids], dtype=torch.int64), tokens, offsets, control)
+
+
+def fit(prompt: Prompt, context: int | None, *, cut: bool) -> Prompt:
+    """The prompt as the model can read it: as it is, or without the beginning of its content.
+
+    What stands in front (a begin token, a template) and behind it stays.
+
+    Raises:
+        WorkbenchError: it is too long and may not be cut, or nothing of its content would be left.
+    """
+    count, closed = len(prompt.special), prompt.closed
+    if context is None or count <= context:
+        return prompt
+    if not cut:
+        raise WorkbenchError(f"the prompt has {count} tokens; the model reads at most {context}")
+    lead, excess = closed.index(False), count - context
+    kept = [*range(lead), *range(lead + excess, count)]
+    if all(closed[place] for place in kept):
+        raise WorkbenchError(
+            f"{sum(closed)} tokens around the prompt are held fixed and the model reads at most {context}, which leaves"
+            " none for the prompt; make shorter what stands around it"
+        )
+    note = f"the prompt has {count} tokens and there is room for {context}: its first {excess} were cut"
+    return prompt.take(kept, note)
+
+
+def said_cut(prompt: Prompt, text: str, kept: str) -> Prompt:
+    """The prompt, with a note when characters of its text were cut."""
+    gone = len(text) - len(kept)
+    if not gone:
+        return prompt
+    note = f"the prompt has {len(text)} characters and {len(kept)} are read: its first {gone} were cut"
+    return replace(prompt, shift=prompt.shift - gone, notes=(*prompt.notes, note))
 
 
 def check_text(name: str, text: str) -> None:

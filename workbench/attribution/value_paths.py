@@ -81,9 +81,14 @@ def read_paths(method: str, layer: AttentionLayer) -> ValuePaths:
         layer: the layer.
 
     Raises:
-        WorkbenchError: no output does.
+        WorkbenchError: no output does, or attention looks both ways: the norms of encoders stand behind their branches.
     """
     weights = layer.probabilities
+    if bool(weights.triu(1).any()):
+        raise WorkbenchError(
+            f"{method} follows values through decoders, and layer {layer.index} ({type(layer.block).__name__}) looks"
+            " both ways; for an encoder choose attention_rollout"
+        )
     if len(layer.calls) > 1:
         *others, last = layer.calls
         target = last.given[0].to(weights)

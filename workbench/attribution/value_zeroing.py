@@ -32,10 +32,11 @@ ROUNDING = 1e-12
     NAME,
     summary="How far the last position turns when a token's values are zeroed; the same for every target.",
     reference="Mohebbi, Zuidema, Chrupala, Alishahi 2023, arXiv:2301.12971",
-    cost="f (eager) + layers x tok^2 x heads x hidden",
+    cost="f + 2 run + layers tok^2 heads hidden, eager attention",
     note="Measured behind attention, in closed form; the paper measures behind the MLP, by a run of each layer per"
     " token. Layer -1 means all layers; layers count from 0.",
     uses_target=False,
+    reads_attention=True,
 )
 def value_zeroing(
     adapter: Adapter,

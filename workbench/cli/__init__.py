@@ -10,7 +10,17 @@ import sys
 
 import typer
 
-from workbench.cli import attributing, compute, housekeeping, judging, planning
+from workbench.cli import (
+    attributing,
+    compute,
+    explaining,
+    exporting,
+    housekeeping,
+    judging,
+    pareto,
+    planning,
+    reporting,
+)
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(
@@ -24,8 +34,12 @@ app = typer.Typer(
 housekeeping.enrol(app)
 compute.enrol(app)
 judging.enrol(app)
+explaining.enrol(app)
 attributing.enrol(app)
 planning.enrol(app)
+pareto.enrol(app)
+exporting.enrol(app)
+reporting.enrol(app)
 
 UsageProblem = typer.BadParameter.__bases__[0]
 

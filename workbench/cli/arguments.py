@@ -62,6 +62,21 @@ def parse_shares(text: str, flag: str) -> list[float]:
     return shares
 
 
+def parse_numbers(text: str, flag: str) -> list[float]:
+    """`2.75,3.5` as numbers.
+
+    Raises:
+        WorkbenchError: something in it is not a number.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise WorkbenchError(f"{flag} has value {text[:80]!r}; give numbers separated by commas, such as 2.75,3.5")
+    return numbers
+
+
 def parse_pairs(given: list[str] | None, flag: str) -> dict[str, str]:
     """`NAME=VALUE` pairs of a repeatable flag."""
     pairs = {}
@@ -104,11 +119,19 @@ def read_plan_file(path: Path) -> dict[str, Any]:
     """
     from workbench.allocation.plan import parse, to_document
 
+    return to_document(parse(read_plan_bytes(path)))
+
+
+def read_plan_bytes(path: Path) -> bytes:
+    """A plan's file, whatever form it has.
+
+    Raises:
+        WorkbenchError: it cannot be read.
+    """
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise WorkbenchError(f"plan file {str(path)[:80]!r} could not be read: {error.strerror}") from error
-    return to_document(parse(raw))
 
 
 def scheme(

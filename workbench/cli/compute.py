@@ -1,4 +1,4 @@
-"""Commands that compute: inspect, salience, evaluate, sensitivity, attribute."""
+"""Commands that compute over weights: inspect, salience, evaluate, sensitivity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workbench.errors import WorkbenchError
 
 def enrol(app: typer.Typer) -> None:
     """Add the commands to the console script."""
-    for command in (inspect, salience, evaluate, sensitivity, attribute):
+    for command in (inspect, salience, evaluate, sensitivity):
         app.command()(command)
 
 
@@ -134,7 +134,15 @@ def sensitivity(
     symmetric: words.Symmetric = False,
     option: words.Options = None,
     measure: Annotated[str, typer.Option("--measure", help="loss, kl or output-error.")] = "loss",
-    by: Annotated[str, typer.Option("--by", help="isolated or spared.")] = "isolated",
+    by: Annotated[str, typer.Option("--by", help="isolated, spared, joint-path or second-order.")] = "isolated",
+    precision: Annotated[
+        float | None,
+        typer.Option("--precision", help="Stop a cell at this standard error, part of what decides [all windows]."),
+    ] = None,
+    budgets: Annotated[
+        str | None, typer.Option("--budgets", help="With --precision: the plans that must come out the same.")
+    ] = None,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Points of the joint path.")] = 4,
     calibration: words.Calibration = None,
     tokens: words.Tokens = None,
     window: words.Window = None,
@@ -157,49 +165,14 @@ def sensitivity(
         "options": words.parse_pairs(option, "--option"),
         "measure": measure,
         "by": by,
+        "precision": precision,
+        "budgets": None if budgets is None else words.parse_numbers(budgets, "--budgets"),
+        "nodes": nodes,
         "calibration": calibration,
         "tokens": tokens,
         "window": window,
     }
     deliver(Run(seed, threads, quiet).study("sensitivity", spec), "cells", as_json=as_json, out=out)
-
-
-def attribute(
-    model: words.Model,
-    prompt: Annotated[str, typer.Option("--prompt", help="The text whose tokens are scored.")],
-    method: Annotated[str, typer.Option("--method", help="`workbench methods attribution` lists them.")],
-    target: Annotated[str | None, typer.Option("--target", help="Next token to explain [the most likely].")] = None,
-    contrast: Annotated[str | None, typer.Option("--contrast", help="Explain the target rather than this.")] = None,
-    option: words.Options = None,
-    plan: words.Plan = None,
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
-    calibration: words.Calibration = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-) -> None:
-    """Which input tokens matter for the next token, in the full or in a quantized model."""
-    check_out(out)
-    own, rest = split_options(words.parse_pairs(option, "--option"), method)
-    spec = {
-        "model": model,
-        "allow_download": allow_download,
-        "prompt": prompt,
-        "target": target,
-        "contrast": contrast,
-        "method": method,
-        "options": own,
-        **words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, rest),
-        "calibration": calibration,
-    }
-    refuse_stray(rest, spec)
-    deliver(Run(seed, threads, quiet).study("attribute", spec), "tokens", as_json=as_json, out=out)
 
 
 def split_options(options: dict[str, str], method: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -1,25 +1,35 @@
-"""The command that decides: `workbench allocate`, a plan of at most so many stored bits per weight."""
+"""The command that decides: `workbench allocate`, a plan for a budget."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from workbench.cli import arguments as words
+from workbench.cli.attributing import DEMO_PROMPTS, read_prompts
+from workbench.cli.cell_files import read_cells
 from workbench.cli.running import Run, check_out, put_file
 from workbench.errors import WorkbenchError, unknown
 
-if TYPE_CHECKING:
-    from workbench.allocation.plan import Plan
+SOLVERS = ("milp", "lagrangian")
+REFINED_FOR = 30.0
 
-
-CLEARLY = 1.645
-"""Standard errors by which a solved plan must beat a uniform one: 95 % of one side."""
+CellsFile = Annotated[Path | None, typer.Option("--from", help="Cells that `workbench sensitivity --out` wrote.")]
+Mixed = Annotated[str, typer.Option("--quantizer", help="One quantizer, or several with commas that a plan may mix.")]
+By = Annotated[
+    str, typer.Option("--by", help="What plans are solved on: isolated, joint-path, second-order; commas between.")
+]
+Tie = Annotated[
+    list[str] | None,
+    typer.Option("--tie", help="Matrices that must be alike: fused (q, k, v; gate, up), or NAME,NAME; repeatable."),
+]
+MethodOptions = Annotated[
+    list[str] | None, typer.Option("--option", help="NAME=VALUE for every quantizer that has it; repeatable.")
+]
 
 
 def enrol(app: typer.Typer) -> None:
@@ -29,19 +39,42 @@ def enrol(app: typer.Typer) -> None:
 
 def allocate(
     model: words.Model,
-    budget: Annotated[float, typer.Option("--budget", help="Stored bits per weight, scales and zero points included.")],
-    cells: Annotated[
-        Path | None, typer.Option("--from", help="Cells that `workbench sensitivity --out` wrote.")
+    budget: Annotated[
+        float | None, typer.Option("--budget", help="Stored bits per weight, scales and zero points included.")
     ] = None,
+    file_bytes: Annotated[
+        str | None,
+        typer.Option("--file-bytes", help="In its place: what all weights may take in a file, such as 450KB."),
+    ] = None,
+    cells: CellsFile = None,
     bits: words.Widths = "2,3,4,8",
     solver: Annotated[
         str, typer.Option("--solver", help="milp (proves the optimum) or lagrangian (instant).")
     ] = "milp",
+    by: By = "isolated,joint-path",
     lock: Annotated[list[str] | None, typer.Option("--lock", help="NAME=BITS, repeatable.")] = None,
-    quantizer: words.Quantizer = None,
+    floor: Annotated[int | None, typer.Option("--floor", help="Least width of every other matrix.")] = None,
+    ceiling: Annotated[int | None, typer.Option("--ceiling", help="Most width of every other matrix.")] = None,
+    tie: Tie = None,
+    refine: Annotated[
+        float | None,
+        typer.Option("--refine", min=0, help="Seconds for measured swaps [30; 0 with the lagrangian]."),
+    ] = None,
+    max_kl: Annotated[
+        float | None, typer.Option("--max-kl", help="Fewest bits of at most this KL to the full model, nats a token.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option("--min-agreement", help="Fewest bits whose attribution keeps this rank correlation."),
+    ] = None,
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="For --min-agreement: file with one prompt a line, or a JSON list.")
+    ] = DEMO_PROMPTS,
+    method: Annotated[str, typer.Option("--method", help="For --min-agreement: attribution method.")] = "linearised",
+    quantizer: Mixed = "rtn",
     group_size: words.GroupSize = None,
     symmetric: words.Symmetric = False,
-    option: words.Options = None,
+    option: MethodOptions = None,
     calibration: words.Calibration = None,
     tokens: words.Tokens = None,
     window: words.Window = None,
@@ -54,142 +87,108 @@ def allocate(
 ) -> None:
     """Choose the bits of every matrix for a budget; without --from the sensitivity is measured first.
 
-    The plan is held against the best uniform one within the budget, on calibration text that it was not solved on, and
-    gives way to it unless it is clearly better.
+    Plans solved on several tables, the uniform ones within the budget and measured swaps are held against each other on
+    calibration text that none was made on; a uniform plan stands unless another is clearly better. With --max-kl or
+    --min-agreement the budget is the most, and the plan of fewest bits is taken that keeps both.
     """
     if out is not None and out.suffix != ".json":
         raise WorkbenchError(f"--out has value {str(out)[:80]!r}; a plan's ending must be .json")
     check_out(out)
-    locks = {name: _width(text) for name, text in words.parse_pairs(lock, "--lock").items()}
-    widths = words.parse_widths(bits)
+    if solver not in SOLVERS:
+        raise unknown("solver", solver, SOLVERS)
+    spec = {
+        **shared_of(model, allow_download, quantizer, bits, group_size, symmetric, option),
+        "budget": budget,
+        "locks": {name: _width(text) for name, text in words.parse_pairs(lock, "--lock").items()},
+        "floor": floor,
+        "ceiling": ceiling,
+        "ties": tie or [],
+        "cells": None if cells is None else read_cells(cells),
+        "calibration": calibration,
+        "tokens": tokens,
+        "window": window,
+    }
     run = Run(seed, threads, quiet)
-    inspected = run.study("inspect", {"model": model, "allow_download": allow_download})
-    if cells is not None:
-        document = read_cells(cells)
+    if max_kl is None and min_agreement is None:
+        swaps = (0.0 if solver == "lagrangian" else REFINED_FOR) if refine is None else refine
+        own = {"file_bytes": file_bytes, "ways": listed(by), "solver": solver, "refine_seconds": swaps}
+        document = run.study("allocate", {**spec, **own}).document
+        _tell(document)
     else:
-        spec = {
-            "model": model,
-            "allow_download": allow_download,
-            "quantizer": quantizer or "rtn",
-            "bits": widths,
-            "group_size": 64 if group_size is None else group_size,
-            "symmetric": symmetric,
-            "options": words.parse_pairs(option, "--option"),
-            "calibration": calibration,
-            "tokens": tokens,
-            "window": window,
-        }
-        document = run.study("sensitivity", spec).document
-    plans = solve(
-        document,
-        inspected.document,
-        budget,
-        widths=widths,
-        solver=solver,
-        locks=locks,
-        provenance=run.provenance(),
-    )
-    from workbench.allocation.plan import dumps
-
-    text = dumps(choose(plans, document, run, {"model": model, "allow_download": allow_download}, calibration))
-    if out is not None:
-        put_file("the plan", out, lambda to: to.write_bytes(text.encode("utf-8")))
-    if as_json or out is None:
-        print(text, end="" if text.endswith("\n") else "\n")
+        if file_bytes is not None:
+            raise WorkbenchError("--file-bytes and a ceiling on KL or agreement were given; give one of them")
+        compared = read_prompts(prompts) if min_agreement is not None else []
+        guard = {"max_kl": max_kl, "min_agreement": min_agreement, "method": method, "prompts": compared}
+        document = run.study("guarded", {**spec, **guard, "by": listed(by)[0]}).document
+    _hand_over({**document["plan"], "provenance": run.provenance()}, as_json=as_json, out=out)
 
 
-def solve(
-    sensitivity: Mapping[str, Any],
-    inspected: Mapping[str, Any],
-    budget: float,
-    *,
-    widths: list[int],
-    solver: str,
-    locks: Mapping[str, int],
-    provenance: Mapping[str, Any],
-) -> list[Plan]:
-    """The best uniform plan within the budget, if there is one, and the solver's, which is the last."""
-    from workbench.allocation import solve as solvers
-    from workbench.allocation.build import build_plan
-
-    known = {"milp": solvers.solve_milp, "lagrangian": solvers.solve_lagrangian}
-    if solver not in known:
-        raise unknown("solver", solver, tuple(known))
-    matrices = inspected["matrices"]
-    items = solvers.read_items(solvers.rows_of(sensitivity), matrices=matrices, widths=widths)
-    items = solvers.restrict(items, locks=locks)
-    solved = known[solver](items, budget)
-    uniform = [one for one in solvers.uniform_solutions(items) if one.stored_bits <= budget + 1e-9]
-    return [
-        build_plan(
-            solution,
-            sensitivity,
-            identity=inspected["model"],
-            matrices=matrices,
-            requested=budget,
-            excluded={part["name"]: part["reason"] for part in inspected["skipped"]},
-            provenance=provenance,
-        )
-        for solution in [*sorted(uniform, key=lambda one: one.value)[:1], solved]
-    ]
+def shared_of(
+    model: str,
+    allow_download: bool,
+    quantizer: str,
+    bits: str,
+    group_size: int | None,
+    symmetric: bool,
+    option: list[str] | None,
+) -> dict[str, Any]:
+    """What the commands that decide ask of models and quantizers."""
+    names = listed(quantizer)
+    return {
+        "model": model,
+        "allow_download": allow_download,
+        "quantizers": names,
+        "bits": words.parse_widths(bits),
+        "group_size": 64 if group_size is None else group_size,
+        "symmetric": symmetric,
+        "options": _share_options(words.parse_pairs(option, "--option"), names),
+    }
 
 
-def choose(
-    plans: list[Plan], sensitivity: Mapping[str, Any], run: Run, model: Mapping[str, Any], calibration: str | None
-) -> Plan:
-    """The solver's plan, unless a uniform one of no more bits is as good on text that neither was solved on."""
-    from workbench.allocation.plan import to_document
-
-    if len(plans) == 1 or plans[0].tensors == plans[1].tensors:
-        return plans[-1]
-    facts = sensitivity.get("calibration") or {}
-    seen = {"used": facts["tokens"], "window": facts["window"]} if facts else {}
-    spec = {**model, **seen, "plans": [to_document(plan) for plan in plans], "calibration": calibration}
-    try:
-        found = run.study("confirm", spec).document["points"][1]
-    except WorkbenchError as error:
-        print(f"workbench: the plan was not confirmed: {error}", file=sys.stderr)
-        return plans[1]
-    better = found["difference"] < -CLEARLY * found["standard_error"]
-    measured = f"{found['difference']:+.4f} ± {found['standard_error']:.4f} nats against the uniform plan"
-    verdict = "the solver's plan stands" if better else "not clearly better, so the uniform plan is taken"
-    print(f"workbench: on text that it was not solved on: {measured}; {verdict}", file=sys.stderr)
-    return plans[1] if better else plans[0]
-
-
-def read_cells(path: Path) -> dict[str, Any]:
-    """A sensitivity document from a file that `workbench sensitivity --out` wrote; csv lacks the facts of the run.
+def _share_options(options: Mapping[str, str], names: list[str]) -> dict[str, dict[str, str]]:
+    """Every option for each quantizer that has it.
 
     Raises:
-        WorkbenchError: unreadable, or without cells.
+        WorkbenchError: one that none of them has.
     """
-    import pandas as pd
+    from workbench.registry import quantizers
 
-    from workbench.results import finite
+    known = {name: {option.name for option in quantizers.get(name).options} for name in names}
+    for key in options:
+        if not any(key in held for held in known.values()):
+            every = sorted({name for held in known.values() for name in held})
+            raise unknown(f"option of {', '.join(names)}", key, tuple(every) or ("(there are none)",))
+    return {name: {key: value for key, value in options.items() if key in known[name]} for name in names}
 
-    shown = repr(str(path)[:80])
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    try:
-        if path.suffix == ".json":
-            document = json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix in readers:
-            frame = readers[path.suffix](path)
-            facts = json.loads(frame.attrs.get("document", "{}"))
-            document = {**facts, "cells": finite(frame.to_dict(orient="records"))}
-        else:
-            raise WorkbenchError(f"cells file {shown} has ending {path.suffix!r}; choose one of: .parquet, .csv, .json")
-    except FileNotFoundError:
-        raise WorkbenchError(f"cells file {shown} is not there") from None
-    except (OSError, ValueError) as error:
-        raise WorkbenchError(f"cells file {shown} could not be read: {str(error).splitlines()[0][:120]}") from None
-    if not isinstance(document, dict) or not document.get("cells"):
-        raise WorkbenchError(
-            f"cells file {shown} holds no cells; write one with `workbench sensitivity MODEL --out FILE`"
-        )
-    return document
+
+def listed(text: str) -> list[str]:
+    """The parts between commas, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _width(text: str) -> int:
     if not text.isdigit():
         raise WorkbenchError(f"--lock has width {text[:20]!r}; give NAME=BITS with bits 1, 2, 3, 4, 8 or 16")
     return int(text)
+
+
+def _tell(document: Mapping[str, Any]) -> None:
+    """What was chosen from and why, on stderr."""
+    for one in document["candidates"]:
+        rise = f"{one['delta_loss']:+.4f} ± {one['delta_standard_error']:.4f}" if one["delta_loss"] is not None else "-"
+        mark = "*" if one["taken"] else " "
+        print(f"workbench: {mark} {one['label']}: {one['stored_bits']:.3f} stored bits, loss {rise}", file=sys.stderr)
+    if document["note"]:
+        print(f"workbench: {document['note']}", file=sys.stderr)
+    print(f"workbench: {document['reason']}", file=sys.stderr)
+
+
+def _hand_over(plan: Mapping[str, Any], *, as_json: bool, out: Path | None) -> None:
+    """The plan into a file, and on stdout where it is asked for or there is no file."""
+    from workbench.allocation.plan import dumps, read_plan
+
+    text = dumps(read_plan(dict(plan)))
+    if out is not None:
+        put_file("the plan", out, lambda to: to.write_bytes(text.encode("utf-8")))
+    if as_json or out is None:
+        print(text, end="" if text.endswith("\n") else "\n")

@@ -149,7 +149,8 @@ def put_file(what: str, path: Path, write_to: Callable[[Path], Any]) -> None:
         partial.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)[:120]
-        raise WorkbenchError(f"{what} could not be written to {str(path)[:80]!r}: {reason}") from error
+        where = str(path) if len(str(path)) <= 80 else f"...{str(path)[-77:]}"
+        raise WorkbenchError(f"{what} could not be written to {where!r}: {reason}") from error
     finally:
         with suppress(OSError):  # gone already; or a read-only folder, which refuses this too and holds no remains
             partial.unlink()

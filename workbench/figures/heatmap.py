@@ -1,7 +1,8 @@
 """A grid of coloured cells, each of which can be clicked.
 
-Plotly's heat maps report no clicks to Streamlit (its issue 8760), so that invisible squares lie on top; they carry the
-hover text too.
+Plotly's heat maps report no clicks to Streamlit (its issue 8760), so that unseen marks lie on top, which carry the
+hover text too: a square in the middle of each cell, with its number, and a bar of the cell's own size, because a click
+beside the square would be lost.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ DARK_PART = 0.47
 NO_COLOUR_INK = "#767676"
 """Text on a cell without colour: to be read on a light and on a dark page."""
 STEPS = 5
+UNSEEN = {"marker": {"opacity": 0.01}}
 
 
 def heat_map(
@@ -60,7 +62,7 @@ def heat_map(
             ygap=gap,
         )
     )
-    _add_squares(figure, cells, unit, max(5, min(row_height - 6, WIDTH // columns - 4)))
+    _add_marks(figure, cells, unit, max(5, min(row_height - 6, WIDTH // columns - 4)))
     if rows * columns <= LABELLED_CELLS:
         _add_numbers(figure, cells, colours)
     if selected is not None:
@@ -70,21 +72,22 @@ def heat_map(
     return figure.update_layout(clickmode="event+select", hovermode="closest")
 
 
-def _add_squares(figure: go.Figure, cells: pd.DataFrame, unit: str, size: int) -> None:
-    unseen = {"marker": {"opacity": 0.01}}
+def _add_marks(figure: go.Figure, cells: pd.DataFrame, unit: str, size: int) -> None:
     labels = [literal(label) for label in cells["label"]]
     values = [f"{value:.3g}" if pd.notna(value) else "none" for value in cells["value"]]
-    figure.add_scatter(
-        x=cells["column"].tolist(),
-        y=cells["row"].tolist(),
-        mode="markers",
-        marker={"symbol": "square", "size": size, "color": "#333333", "opacity": 0.01},
-        selected=unseen,
-        unselected=unseen,
-        customdata=[[place, *words] for place, words in enumerate(zip(labels, values, strict=True))],
-        hovertemplate=f"%{{customdata[1]}}<br>{literal(unit)}: %{{customdata[2]}}<extra></extra>",
-        showlegend=False,
-    )
+    columns, rows = cells["column"].tolist(), cells["row"].tolist()
+    told = {
+        "customdata": [[place, *words] for place, words in enumerate(zip(labels, values, strict=True))],
+        "hovertemplate": f"%{{customdata[1]}}<br>{literal(unit)}: %{{customdata[2]}}<extra></extra>",
+        "showlegend": False,
+        "selected": UNSEEN,
+        "unselected": UNSEEN,
+    }
+    square = {"symbol": "square", "size": size, "color": "#333333", **UNSEEN["marker"]}
+    figure.add_scatter(x=columns, y=rows, mode="markers", marker=square, **told)
+    bottoms = [row - 0.5 for row in rows]
+    figure.add_bar(x=columns, base=bottoms, y=[1] * len(rows), width=1, marker=UNSEEN["marker"], **told)
+    figure.update_layout(barmode="overlay")
 
 
 def _add_frame(figure: go.Figure, x: int, y: int) -> None:

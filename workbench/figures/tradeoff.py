@@ -11,21 +11,24 @@ from workbench.figures.frames import keep
 from workbench.figures.labels import literal
 from workbench.figures.style import category, finish
 
-KINDS = {"uniform": "one width for all", "plan": "plans"}
+KINDS = {"uniform": "one width for all", "plan": "plans of this session", "front": "solved, decided by measuring"}
 FULL = "#808080"
 MANY_TICKS = 3000
 """Where perplexities differ by more than this factor, only powers of ten are written."""
 
 
-def tradeoff_scatter(points: pd.DataFrame, *, reference: float, selected: str | None = None) -> go.Figure:
+def tradeoff_scatter(
+    points: pd.DataFrame, *, reference: float, selected: str | None = None, pinned: str | None = None
+) -> go.Figure:
     """Stored bits against perplexity, lower and further left is better; a click answers with a place in the frame.
 
     Args:
-        points: columns `label`, `kind` (what shares a colour: `uniform`, `plan`, or names such as quantizers),
+        points: columns `label`, `kind` (what shares a colour: a key of `KINDS`, or names such as quantizers),
             `stored_bits`, `perplexity` (not finite: left out), `error` (length of the error bar, in perplexity) and
             `dominated`; with a column `mark`, that is written beside a point instead of its label.
         reference: perplexity of the full model.
         selected: label of the chosen point.
+        pinned: label of the point that others are held against; dotted lines cross in it.
     """
     held = points.reset_index(drop=True)
     drawn = keep(held, [math.isfinite(value) for value in held["perplexity"].tolist()])
@@ -33,12 +36,14 @@ def tradeoff_scatter(points: pd.DataFrame, *, reference: float, selected: str | 
     _add_front(figure, drawn)
     sizes = drawn["stored_bits"].tolist() or [0.0]
     middle = (min(sizes) + max(sizes)) / 2
-    kinds = list(KINDS) if set(held["kind"]) <= set(KINDS) else list(dict.fromkeys(held["kind"]))
+    others = [kind for kind in dict.fromkeys(held["kind"]) if kind not in KINDS]
+    kinds = [*(KINDS if len(others) < len(set(held["kind"])) else ()), *others]
     for index, kind in enumerate(kinds):
         part = keep(drawn, drawn["kind"] == kind)
         if len(part):
             _add_points(figure, part, literal(KINDS.get(kind, kind)), index, selected, middle)
     _add_reference(figure, reference)
+    _add_pinned(figure, keep(drawn, drawn["label"] == pinned))
     heights = [reference, *drawn["perplexity"].tolist()]
     wide = max(heights) > MANY_TICKS * min(heights)
     figure.update_yaxes(type="log", dtick=1 if wide else "D2", minorloglabels="complete")
@@ -63,6 +68,14 @@ def _add_reference(figure: go.Figure, reference: float) -> None:
     words = f"full model: {reference:.4g}"
     height = math.log10(reference)
     figure.add_annotation(x=1, xref="paper", xanchor="right", y=height, yanchor="top", text=words, showarrow=False)
+
+
+def _add_pinned(figure: go.Figure, pinned: pd.DataFrame) -> None:
+    """Dotted lines through the pinned point: what lies below and to the left is better in both."""
+    line = {"color": FULL, "width": 1, "dash": "dot"}
+    for size, height in zip(pinned["stored_bits"], pinned["perplexity"], strict=True):
+        figure.add_vline(x=size, line=line)
+        figure.add_hline(y=height, line=line)
 
 
 def _add_points(

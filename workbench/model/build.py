@@ -7,8 +7,8 @@ adapters, distributed checkpoints (their metadata is a pickle), file names of th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workbench.errors import WorkbenchError, shown
+from workbench.model.families import language_model, understood
 from workbench.model.memory import require_memory
 from workbench.model.tensor_files import StoredTensor, refuse
 
@@ -39,13 +40,37 @@ def build_model(
     Raises:
         WorkbenchError: an unknown or unfit architecture, tensors that do not fit it, weights that are not finite.
     """
-    config, family = _architecture(folder, document)
+    config, family = language_model(folder, document)
+    model = build(folder, config, family, tensors)
+    _check_causal(folder, model)
+    return model
+
+
+def build(
+    folder: Path,
+    config: transformers.PreTrainedConfig,
+    family: type[transformers.PreTrainedModel],
+    tensors: Mapping[str, StoredTensor],
+    **parts: Any,
+) -> transformers.PreTrainedModel:
+    """A model of a class, every weight checked, frozen; nothing has run through it yet.
+
+    Args:
+        folder: for messages only.
+        config: its configuration.
+        family: its class.
+        tensors: its stored tensors.
+        parts: what its class is told to build or to leave out.
+
+    Raises:
+        WorkbenchError: tensors that do not fit it, weights that are not finite.
+    """
     attention = "sdpa" if family._supports_sdpa else "eager"
     config._attn_implementation = attention
-    _check_shapes(folder, _skeleton(folder, config, family, len(tensors)), tensors)
+    _check_shapes(folder, _skeleton(folder, config, partial(family, **parts), len(tensors)), tensors)
     require_memory(4 * sum(tensor.numel for tensor in tensors.values()), f"model {shown(folder.name)}")
     weights = _read_weights(tensors)
-    with _understood(folder):
+    with understood(folder):
         loaded: Any = family.from_pretrained(
             None,
             config=config,
@@ -54,12 +79,11 @@ def build_model(
             attn_implementation=attention,
             output_loading_info=True,
             local_files_only=True,
+            **parts,
         )
     model, report = loaded
     _check_report(folder, model, report)
-    model.eval().requires_grad_(False)
-    _check_causal(folder, model)
-    return model
+    return model.eval().requires_grad_(False)
 
 
 def embedded_tokens(model: transformers.PreTrainedModel) -> int:
@@ -67,51 +91,17 @@ def embedded_tokens(model: transformers.PreTrainedModel) -> int:
     return len(cast(Tensor, model.get_input_embeddings().weight))
 
 
-def _architecture(
-    folder: Path, document: Mapping[str, Any]
-) -> tuple[transformers.PreTrainedConfig, type[transformers.PreTrainedModel]]:
-    """The configuration and the class of model, if it is a decoder-only causal language model for text."""
-    file = folder / "config.json"
-    kind = document.get("model_type")
-    if not isinstance(kind, str) or kind not in transformers.CONFIG_MAPPING:
-        refuse(file, f"has model_type {shown(kind)}, which transformers {transformers.__version__} does not know")
-    with _understood(folder):
-        config = transformers.CONFIG_MAPPING[kind].from_dict(dict(document))
-    family: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    called = getattr(family, "__name__", "")
-    named = document.get("architectures") or [called]
-    claimed = named if isinstance(named, list) else [named]
-    if family is None or called not in claimed or called.endswith("ForConditionalGeneration"):
-        refuse(file, f"has architecture {shown(claimed[0])}, which is not a decoder-only language model for text")
-    return config, family
-
-
-@contextmanager
-def _understood(folder: Path) -> Iterator[None]:
-    """Silence around transformers; whatever it raises, the folder is the cause, and one sentence says so."""
-    log = transformers.logging
-    verbosity, bar = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    except Exception as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise WorkbenchError(f"model {shown(folder.name)} cannot be built from its files: {why}") from error
-    finally:
-        log.set_verbosity(verbosity)
-        if bar:
-            log.enable_progress_bar()
-
-
 def _skeleton(
-    folder: Path, config: transformers.PreTrainedConfig, family: type[transformers.PreTrainedModel], stored: int
+    folder: Path,
+    config: transformers.PreTrainedConfig,
+    family: Callable[[transformers.PreTrainedConfig], transformers.PreTrainedModel],
+    stored: int,
 ) -> transformers.PreTrainedModel:
     """The model that a configuration describes, without memory for its weights."""
     layers = getattr(config, "num_hidden_layers", 0)
     if not isinstance(layers, int) or layers > stored:  # an absurd number would take forever to build
         refuse(folder / "config.json", f"gives {shown(layers)} layers; the weight files hold {stored} tensors")
-    with _understood(folder), torch.device("meta"):
+    with understood(folder), torch.device("meta"):
         return family(config)
 
 
@@ -175,7 +165,7 @@ def _check_causal(folder: Path, model: transformers.PreTrainedModel) -> None:
     """Try two sequences that differ in the last token: in a causal model, no earlier logit may notice."""
     ids = torch.arange(PROBE + 1) % embedded_tokens(model)
     first, second = ids[:-1], torch.cat([ids[:-2], ids[-1:]])
-    with _understood(folder), torch.no_grad():
+    with understood(folder), torch.no_grad():
         one, other = (model(input_ids=tried[None], use_cache=False).logits[0, :-1] for tried in (first, second))
     if not (torch.isfinite(one).all() and torch.isfinite(other).all()):
         raise WorkbenchError(f"model {shown(folder.name)} gives logits that are not finite")

@@ -14,6 +14,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?", re.ASCII)
 DOWNLOADED = (
     *("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model"),
+    "1_Pooling/config.json",
 )
 
 

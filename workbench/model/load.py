@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from workbench.model.tensor_files import FLOAT_BYTES, StoredTensor, stored_tenso
 
 DEFAULT_CONTEXT = 2048
 """Positions of a model that sets no limit of its own (no learned positions); the papers evaluate at this length."""
+
+Build = Callable[[Path, Mapping[str, Any], Mapping[str, StoredTensor]], transformers.PreTrainedModel]
+"""Folder, cleaned configuration and stored tensors -> a checked model."""
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -88,11 +91,20 @@ def load(name: str, *, allow_download: bool = False) -> LoadedModel:
     Raises:
         WorkbenchError: no such model, or a folder that is not a sound and safe decoder-only language model.
     """
+    return read(name, build_model, allow_download=allow_download)
+
+
+def read(name: str, build: Build, *, allow_download: bool = False) -> LoadedModel:
+    """Open a model that `build` makes of the folder, its configuration and its stored tensors.
+
+    Raises:
+        WorkbenchError: no such model, an unsafe or damaged folder, or whatever `build` refuses.
+    """
     source = open_folder(name, allow_download=allow_download)
     document = read_config(source.path)
     check_tokenizer_files(source.path)
     tensors = stored_tensors(source.path)
-    model = build_model(source.path, document, tensors)
+    model = build(source.path, document, tensors)
     tokenizer = _read_tokenizer(source.path, embedded_tokens(model))
     return LoadedModel(
         model, tokenizer, _identify(source, model, tensors), _context(document, model.config, tokenizer), source.path

@@ -103,10 +103,16 @@ def read_weight(model: transformers.PreTrainedModel, matrix: Matrix) -> Float[Te
 
 
 def _linear_modules(model: transformers.PreTrainedModel) -> dict[str, nn.Module]:
-    """Path -> module of every linear layer but the head, a weight that is used twice only where it comes first."""
+    """Path -> module of every linear layer but the head, a weight that is used twice only where it comes first.
+
+    The head of an encoder, which has no output embeddings, is whatever stands in no block.
+    """
     avoided = {id(_weight(one)) for one in (model.get_output_embeddings(), model.get_input_embeddings())}
     modules: dict[str, nn.Module] = {}
+    inside = re.compile(r"\.\d+\." if model.get_output_embeddings() is None else "")
     for path, module in model.named_modules():
+        if not inside.search(path):
+            continue
         if isinstance(module, (nn.Linear, transformers.Conv1D)) and id(module.weight) not in avoided:
             avoided.add(id(module.weight))
             modules[path] = module
@@ -168,6 +174,8 @@ def _reason(model: transformers.PreTrainedModel, name: str, parameter: nn.Parame
         return "one-dimensional: a norm or a bias, small and sensitive"
     module = model.get_submodule(name.rpartition(".")[0])
     if isinstance(module, (nn.Linear, transformers.Conv1D)):
+        if model.get_output_embeddings() is None:
+            return "head of an encoder: left in full precision, as that of a language model"
         return f"its input cannot be observed: the module is not called when {PROBE} tokens pass"
     if parameter.ndim > 2:
         return f"{parameter.ndim} dimensions: not a single matrix"

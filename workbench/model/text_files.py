@@ -3,11 +3,53 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
-from workbench.errors import WorkbenchError, shown
+from workbench.errors import WorkbenchError, shown, unknown
+from workbench.settings import demo_folder
 
 MAX_BYTES = 64 * 2**20
+DEMO_TEXTS = ("calibration", "evaluation")
+COLLECTION = ".json"
+"""Ending of a file that holds several documents: a JSON list of texts, or an object with such a list `documents`."""
+
+
+def read_documents(name: str) -> tuple[str, ...]:
+    """The documents of a TEXT name that is not one of the hub: `demo:calibration`, `demo:evaluation`, or a path.
+
+    The demo's texts are split at empty lines; a file is one document, unless it is a JSON collection.
+
+    Raises:
+        WorkbenchError: no such text, unreadable, not UTF-8, too large, empty, or JSON that is no collection.
+    """
+    if name.startswith("demo:"):
+        part = name.removeprefix("demo:")
+        if part not in DEMO_TEXTS:
+            raise unknown("text", name, [f"demo:{one}" for one in DEMO_TEXTS])
+        return split(read_file(demo_folder() / f"{part}.txt", name))
+    text = read_file(Path(name), name)
+    return _collection(text, name) if name.endswith(COLLECTION) else (text,)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The parts of a text between its empty lines."""
+    return tuple(one.strip() for one in text.split("\n\n") if one.strip())
+
+
+def _collection(text: str, name: str) -> tuple[str, ...]:
+    try:
+        held = json.loads(text)
+    except (ValueError, RecursionError):
+        held = None
+    documents = held.get("documents") if isinstance(held, dict) else held
+    whole = isinstance(documents, list) and all(isinstance(one, str) and one.strip() for one in documents)
+    if not whole or not documents:
+        raise WorkbenchError(
+            f"text {shown(name)} is not a collection of documents; a .json file holds a list of texts, or an object "
+            "with such a list named documents"
+        )
+    return tuple(documents)
 
 
 def read_file(path: Path, name: str) -> str:

@@ -19,14 +19,12 @@ import transformers
 from jaxtyping import Int64
 from torch import Tensor
 
-from workbench.errors import WorkbenchError, shown, unknown
-from workbench.model.text_files import read_file, read_wikitext
-from workbench.settings import demo_folder
+from workbench.errors import WorkbenchError, shown
+from workbench.model.text_files import read_documents, read_wikitext
 
 DEFAULT_WINDOW = 2048
 """Tokens of a window unless told otherwise or the context is shorter: the length of most published numbers."""
 
-DEMO_TEXTS = ("calibration", "evaluation")
 CHARACTERS_PER_TOKEN = 64
 """More characters than a token stands for on average: bounds how much of a long text is encoded."""
 
@@ -78,22 +76,17 @@ class Windows:
 def read_text(name: str, *, allow_download: bool = False) -> Text:
     """The text of a name: `demo:calibration`, `demo:evaluation`, `wikitext-2`, or a path to a UTF-8 file.
 
-    A file is one document; the demo's texts are split at empty lines. WikiText-2 is its raw test split, lines joined
-    by empty lines; it is taken from the cache of `datasets` unless a download is allowed.
+    A file is one document, a `.json` file a list of them; the demo's texts are split at empty lines. WikiText-2 is its
+    raw test split, lines joined by empty lines; it is taken from the cache of `datasets` unless a download is allowed.
 
     Raises:
         WorkbenchError: no such text, unreadable, not UTF-8, too large or empty.
     """
     if name.startswith("demo:"):
-        part = name.removeprefix("demo:")
-        if part not in DEMO_TEXTS:
-            raise unknown("text", name, [f"demo:{one}" for one in DEMO_TEXTS])
-        text = read_file(demo_folder() / f"{part}.txt", name)
-        return Text(name, tuple(one.strip() for one in text.split("\n\n") if one.strip()))
+        return Text(name, read_documents(name))
     if name == "wikitext-2":
         return Text(name, (read_wikitext(allow_download),))
-    path = Path(name)
-    return Text(path.name[:80], (read_file(path, name),))
+    return Text(Path(name).name[:80], read_documents(name))
 
 
 def make_windows(

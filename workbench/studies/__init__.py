@@ -10,26 +10,33 @@ from workbench.errors import WorkbenchError, unknown
 from workbench.progress import Progress, Steps
 from workbench.results import Result
 from workbench.studies.agreement import agreement
+from workbench.studies.allocate import allocate
 from workbench.studies.attention_maps import attention_maps
 from workbench.studies.attribute import attribute
 from workbench.studies.blame import blame
+from workbench.studies.checkpoint import checkpoint
 from workbench.studies.compare_attribution import compare_attribution
-from workbench.studies.confirm import confirm
 from workbench.studies.context import Context
 from workbench.studies.court import court
 from workbench.studies.damage_map import damage_map
 from workbench.studies.detach import detach
 from workbench.studies.drift import drift
+from workbench.studies.drift_curve import drift_curve
 from workbench.studies.evaluate import evaluate
+from workbench.studies.front import front
+from workbench.studies.generate import generate
+from workbench.studies.guarded import guarded
 from workbench.studies.inspection import inspection
 from workbench.studies.kernel_speed import kernel_speed
 from workbench.studies.layer_error import layer_error
 from workbench.studies.matrix_detail import matrix_detail
 from workbench.studies.prompt_coverage import prompt_coverage
+from workbench.studies.reliability import reliability
 from workbench.studies.salience import salience
 from workbench.studies.salience_export import salience_export
 from workbench.studies.sensitivity import sensitivity
 from workbench.studies.signal import signal
+from workbench.studies.token_flow import token_flow
 from workbench.studies.token_weights import token_weights
 from workbench.studies.tradeoff import tradeoff
 from workbench.studies.windows import windows
@@ -38,26 +45,33 @@ __all__ = [
     "STUDIES",
     "Context",
     "agreement",
+    "allocate",
     "attention_maps",
     "attribute",
     "blame",
+    "checkpoint",
     "compare_attribution",
-    "confirm",
     "court",
     "damage_map",
     "detach",
     "drift",
+    "drift_curve",
     "evaluate",
+    "front",
+    "generate",
+    "guarded",
     "inspection",
     "kernel_speed",
     "layer_error",
     "matrix_detail",
     "prompt_coverage",
+    "reliability",
     "salience",
     "salience_export",
     "sensitivity",
     "signal",
     "start",
+    "token_flow",
     "token_weights",
     "tradeoff",
     "windows",
@@ -74,7 +88,10 @@ STUDIES = {
     "sensitivity": sensitivity,
     "signal": signal,
     "tradeoff": tradeoff,
-    "confirm": confirm,
+    "allocate": allocate,
+    "front": front,
+    "generate": generate,
+    "guarded": guarded,
     "agreement": agreement,
     "court": court,
     "detach": detach,
@@ -83,12 +100,19 @@ STUDIES = {
     "attention_maps": attention_maps,
     "compare_attribution": compare_attribution,
     "drift": drift,
+    "drift_curve": drift_curve,
     "damage_map": damage_map,
     "blame": blame,
+    "checkpoint": checkpoint,
+    "reliability": reliability,
     "token_weights": token_weights,
+    "token_flow": token_flow,
     "windows": windows,
 }
 
+
+OF_ENCODERS = ("attribute", "compare_attribution", "drift")
+"""Studies that also look at encoders."""
 
 NOT_IN_SPECS = ("loaded", "context", "tensors", "keep")
 
@@ -112,5 +136,5 @@ def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]
         if keyword not in known:
             raise unknown(f"keyword of study {kind!r}", keyword, tuple(known))
     yield Progress(0, 1, f"loading {name}")
-    loaded = context.model(name, allow_download=allow)
+    loaded = context.model(name, allow_download=allow, encoders=kind in OF_ENCODERS)
     return (yield from study(loaded, **given, context=context))

@@ -24,6 +24,7 @@ from workbench.results import Result
 from workbench.studies.attention_reading import AttentionReading
 from workbench.studies.attribute import quantized_weights
 from workbench.studies.context import Context
+from workbench.studies.sink_damage import answer, layer_table, look, marks, panel, watched
 
 LIKELIEST = 10
 
@@ -44,7 +45,7 @@ def attention_maps(
 
     Sinks are those of the full model, also for a quantized one, so that the two are asked about the same tokens. For a
     quantized model it is measured, too, how much of the damage goes when the hidden states of a token are kept as the
-    full model has them.
+    full model has them; of the sinks together also for the loss of the prompt's own tokens.
 
     Args:
         loaded: the model.
@@ -59,24 +60,29 @@ def attention_maps(
     """
     context = context or Context()
     adapter = Adapter(loaded.model, loaded.tokenizer, loaded.context)
-    read = adapter.encode(prompt)
+    read = adapter.encode(prompt, cut=True)
     _check_place(adapter, layer, head)
     weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context), 0.0, 0.4)
     yield Progress(0.4, 1.0, "looking for sinks")
     sinks = find_sinks(adapter, read.ids, limit=limit)
     truth = adapter.predict(read.ids)
     states = block_states(adapter, read.ids) if weights is not None else []
+    full = look(adapter, read.ids, sinks) if states else None
     yield Progress(0.7, 1.0, f"attention of {len(read.tokens)} tokens")
     reading = AttentionReading(sinks, layer, head)
     with overlay(loaded.model, weights) if weights is not None else nullcontext():
         _, logits = watch_attention(adapter, read.ids, reading.visit)
         repaired = _repair(adapter, read, states, truth, sinks) if states else None
+        other = look(adapter, read.ids, sinks) if states else None
+        kept = answer(adapter, read.ids, states, marks(sinks)) if states else None
+    likeliest = top_tokens(adapter, truth, 1)[0]["token"]
     document = {
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
         "prompt": prompt,
         "tokens": list(read.tokens),
         "ids": read.ids[0].tolist(),
         "special": list(read.special),
+        "notes": list(read.notes),
         "layers": len(sinks.phi),
         "heads": len(reading.heads) // len(sinks.phi),
         "layer": layer,
@@ -86,14 +92,11 @@ def attention_maps(
         "rollout_without_sinks": reading.rollout(without_sinks=True),
         "kl": float(kl(truth[None].cpu(), logits.cpu())),
         "repair": None if repaired is None else {"watched": watched(sinks), "kl": repaired["kl_kept"][-1]},
+        "sink_damage": panel(full, other, kept, sinks, likeliest) if full and other and kept else None,
         "top": top_tokens(adapter, logits[0], LIKELIEST),
     }
-    return Result(document, _tables(reading, read, repaired))
-
-
-def watched(sinks: Sinks) -> list[int]:
-    """The tokens that a look at sinks is about: the sinks, or the first token, where they are looked for first."""
-    return sinks.positions or [0]
+    layers = {"sink_layers": layer_table(full, other)} if full and other else {}
+    return Result(document, _tables(reading, read, repaired) | layers)
 
 
 def _check_place(adapter: Adapter, layer: int | None, head: int | None) -> None:

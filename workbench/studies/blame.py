@@ -53,7 +53,7 @@ def blame(
     """
     filling = read_choice("baseline", baseline, BaselineName)
     adapter = Adapter(loaded.model, loaded.tokenizer, loaded.context)
-    read = adapter.encode(prompt)
+    read = adapter.encode(prompt, cut=True)
     embeds = adapter.embed(read.ids)
     start = make_baseline(adapter, read.ids, embeds, filling)
     weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context or Context()), 0.0, 0.4)
@@ -78,6 +78,7 @@ def blame(
         "quantized_answer": answers[1],
         "scores": scores.tolist(),
         "worst": _worst(read.tokens, scores),
+        "notes": list(read.notes),
     }
     table = pd.DataFrame({"position": range(len(read.tokens)), "token": list(read.tokens), "blame": scores.tolist()})
     return Result(document, {"tokens": table})

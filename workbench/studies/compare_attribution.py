@@ -18,7 +18,8 @@ from workbench.model.overlay import overlay
 from workbench.progress import Progress, Steps, within
 from workbench.registry import attribution
 from workbench.results import Result
-from workbench.studies.attribute import explained, quantized_weights
+from workbench.studies.attribute import ask as pose
+from workbench.studies.attribute import quantized_weights
 from workbench.studies.context import Context
 from workbench.studies.map_checks import Question, baseline_sensitivity, class_spearman, randomised_spearman
 from workbench.studies.map_scores import Groups, Judge
@@ -35,10 +36,12 @@ def compare_attribution(
     methods: Sequence[str],
     target: str | None = None,
     contrast: str | None = None,
+    explain: Sequence[int] | None = None,
+    chat: bool = False,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     group: Sequence[str] | None = None,
     other_group: Sequence[str] | None = None,
-    marked: Sequence[str] | None = None,
+    marked: Sequence[str | Sequence[int]] | None = None,
     baseline: str = "auto",
     measure: str = "target",
     orders: int = 20,
@@ -61,7 +64,8 @@ def compare_attribution(
         methods: names of attribution methods.
         options: method name -> its options.
         group: next tokens that belong together, group A of RFxG, written as targets are; `other_group` is group B.
-        marked: parts of the prompt that a person thinks count, for plausibility.
+        marked: parts of the prompt that a person thinks count, for plausibility: a text stands for its first
+            occurrence, two numbers for a span of tokens (the first, and one past the last).
         baseline: what a removed token is replaced by.
         measure: what curves follow: the target as it was asked for, its log-probability or its probability.
         orders: random orders; `seed` is theirs and that of the shuffled weights.
@@ -76,7 +80,8 @@ def compare_attribution(
         raise WorkbenchError(f"orders has value {orders} and top_k {top_k}; give at least 2 and 1")
     follow = read_choice("measure of removal", measure, Measure)
     filling = read_choice("baseline", baseline, BaselineName)
-    adapter, read, aim = explained(loaded, prompt, target, contrast)
+    posed = pose(loaded, prompt, target, contrast, explain=explain, chat=chat)
+    adapter, read, aim = posed.adapter, posed.prompt, posed.target
     questions = ask(adapter, read, aim, methods, options)
     groups = _groups(adapter, read, group, other_group)
     weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context or Context()), 0.0, 0.2)

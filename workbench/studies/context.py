@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from workbench.model.encoder import LoadedEncoder, load_any
 from workbench.model.load import LoadedModel, load
 
 
@@ -55,16 +56,20 @@ class Context:
         self.quantized = None if statistics is None else statistics.parent / "quantized"
         self._held: tuple[str, LoadedModel] | None = None
 
-    def model(self, name: str, *, allow_download: bool = False) -> LoadedModel:
-        """The model of that name, loaded unless it is the one held and its files have not changed."""
+    def model(self, name: str, *, allow_download: bool = False, encoders: bool = False) -> LoadedModel:
+        """The model of that name, loaded unless it is the one held and its files have not changed.
+
+        `encoders` also opens encoders, which are else refused.
+        """
         from workbench.model.fingerprint import model_digest
 
         digest = model_digest(name)
-        if self._held is not None and self._held[0] == digest:
-            return self._held[1]
-        self._held = None
+        held = self._held
+        if held is not None and held[0] == digest and (encoders or not isinstance(held[1], LoadedEncoder)):
+            return held[1]
+        self._held = held = None
         gc.collect()
-        loaded = load(name, allow_download=allow_download)
+        loaded = (load_any if encoders else load)(name, allow_download=allow_download)
         self._held = (digest, loaded)
         return loaded
 

@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from workbench.attribution.adapter import Adapter
 from workbench.attribution.damage import Damage
 from workbench.attribution.damage import damage_map as split
+from workbench.attribution.sinks import find_sinks
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, read_weight
@@ -20,6 +22,7 @@ from workbench.results import Result
 from workbench.studies.attribute import explained, quantized_weights
 from workbench.studies.choice import find_matrices
 from workbench.studies.context import Context
+from workbench.studies.sink_damage import damage_on_sinks
 
 MOST_NODES = 64
 
@@ -39,7 +42,9 @@ def damage_map(
     """Parts of F(full) - F(quantized), one for every matrix and token; together they are all of it.
 
     A positive part is a loss of the target. The formula is in `workbench.attribution.damage`. Holds the full weights,
-    the quantized ones, their difference and those of the running point of the path at one time.
+    the quantized ones, their difference and those of the running point of the path at one time. Of every matrix it is
+    told how much lies on attention sinks, or on the first token where there is none; not for a model that does not show
+    its attention.
 
     Args:
         loaded: the model.
@@ -72,6 +77,7 @@ def damage_map(
 
     modules = {one.name: loaded.model.get_submodule(one.module) for one in matrices}
     found = split(adapter, read.ids, aim, modules, moved, laid, nodes=nodes, max_nodes=MOST_NODES)
+    sinks, reason = _on_sinks(adapter, read.ids, found)
     document = {
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
         "prompt": prompt,
@@ -81,9 +87,22 @@ def damage_map(
         "matrices": [one.name for one in matrices],
         "target": aim.to_json(),
         **_facts(found),
-        "notes": list(aim.notes),
+        "sinks": sinks,
+        "notes": [*aim.notes, *reason],
     }
-    return Result(document, {"damage": pd.DataFrame(_rows(found, matrices, read.tokens))})
+    tables = {"damage": pd.DataFrame(_rows(found, matrices, read.tokens))}
+    if sinks is not None:
+        places = [{"matrix": one.name, "block": one.block, "role": one.role} for one in matrices]
+        tables["damage_on_sinks"] = pd.DataFrame(places).assign(sink_damage_share=sinks["by_matrix"])
+    return Result(document, tables)
+
+
+def _on_sinks(adapter: Adapter, ids: Tensor, found: Damage) -> tuple[dict[str, Any] | None, list[str]]:
+    """What lies on sinks; None, and the reason, for a model that does not show its attention."""
+    try:
+        return damage_on_sinks(found.parts, find_sinks(adapter, ids)), []
+    except WorkbenchError as error:
+        return None, [str(error)]
 
 
 def _facts(found: Damage) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.measures.map_similarity import l1_distance
 from workbench.model.load import LoadedModel
 from workbench.model.overlay import overlay
 from workbench.progress import Progress, Steps, within
@@ -15,7 +16,7 @@ from workbench.results import Result
 from workbench.studies.attribute import explained, quantized_weights
 from workbench.studies.context import Context
 from workbench.studies.drift_rows import Asked, Side, free_tokens, means, row, tables
-from workbench.studies.map_agreement import pair
+from workbench.studies.map_agreement import MEASURES, pair
 from workbench.studies.map_checks import Question
 
 TOP_K = 3
@@ -63,12 +64,12 @@ def drift(
     if not prompts or top_k < 1:
         raise WorkbenchError(f"{len(prompts)} prompts were given and top_k is {top_k}; both must be at least 1")
     other = another_draw(chosen, settings)
-    asked = [_ask(loaded, text, target, contrast, chosen, settings, other) for text in prompts]
+    asked = [ask(loaded, text, target, contrast, chosen, settings, other) for text in prompts]
     weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context or Context()), 0.0, 0.2)
-    full = yield from within(_sides(asked, "the full model"), 0.2, 0.5)
-    floors = yield from within(_floors(asked, full), 0.5, 0.7)
+    full = yield from within(sides(asked, "the full model"), 0.2, 0.5)
+    floors = yield from within(noise_floors(asked, full, top_k), 0.5, 0.7)
     with overlay(loaded.model, weights) if weights is not None else nullcontext():
-        quantized = yield from within(_sides(asked, "the quantized model"), 0.7, 1.0)
+        quantized = yield from within(sides(asked, "the quantized model"), 0.7, 1.0)
     rows = [row(place, *one, top_k) for place, one in enumerate(zip(asked, full, quantized, floors, strict=True))]
     document = {
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
@@ -95,7 +96,7 @@ def another_draw(method: Method, settings: Mapping[str, Any]) -> dict[str, Any] 
     return {**settings, "nodes": more if most is None or more <= most else nodes - max(1, nodes // 3)}
 
 
-def _ask(
+def ask(
     loaded: LoadedModel,
     text: str,
     target: str | None,
@@ -104,29 +105,31 @@ def _ask(
     settings: Mapping[str, Any],
     other: Mapping[str, Any] | None,
 ) -> Asked:
+    """One prompt to explain by one method; `other` are the options of another draw, None for no chance."""
     adapter, read, aim = explained(loaded, text, target, contrast)
     again = None if other is None else Question(adapter, read.ids, aim, method, other)
     return Asked(Question(adapter, read.ids, aim, method, settings), read, again)
 
 
-def _sides(asked: Sequence[Asked], whose: str) -> Steps[list[Side]]:
+def sides(asked: Sequence[Asked], whose: str) -> Steps[list[Side]]:
     """Every prompt's map in the model as it is now."""
-    sides = []
+    found = []
     for done, one in enumerate(asked):
         yield Progress(done, len(asked), f"{one.question.method.name} of prompt {done + 1} in {whose}")
-        sides.append(Side(one.question.answer(), one.question.adapter.predict(one.read.ids)))
-    return sides
+        found.append(Side(one.question.answer(), one.question.adapter.predict(one.read.ids)))
+    return found
 
 
-def _floors(asked: Sequence[Asked], full: Sequence[Side]) -> Steps[list[float | None]]:
-    """The rank correlation of every prompt's map and one with another draw, 1 for a method without chance."""
-    floors: list[float | None] = []
+def noise_floors(asked: Sequence[Asked], full: Sequence[Side], top_k: int) -> Steps[list[dict[str, float | None]]]:
+    """How far every prompt's map and another draw of it agree, and their `l1`; 1 and 0 for a method without chance."""
+    floors: list[dict[str, float | None]] = []
     for done, (one, side) in enumerate(zip(asked, full, strict=True)):
         yield Progress(done, len(asked), f"noise floor of prompt {done + 1}")
         if one.again is None:
-            floors.append(1.0)
+            floors.append({**dict.fromkeys(MEASURES, 1.0), "l1": 0.0})
             continue
         free = free_tokens(side.map, one.read)
-        sides = side.map.scores[free], one.again.answer().scores[free]
-        floors.append(pair(*sides, signed=one.question.method.signed, top_k=1)["spearman"])
+        draws = side.map.scores[free], one.again.answer().scores[free]
+        agreed = pair(*draws, signed=one.question.method.signed, top_k=top_k)
+        floors.append({**agreed, "l1": l1_distance(*draws)})
     return floors

@@ -23,6 +23,9 @@ MEANS = (
 )  # fmt: skip
 
 
+Floor = Mapping[str, float | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """One model's map and its logits of the next token."""
@@ -46,8 +49,8 @@ def free_tokens(found: Attribution, read: Prompt) -> Bool[Tensor, " tok"]:
     return free & ~torch.tensor(found.held_fixed) if found.held_fixed else free
 
 
-def row(place: int, asked: Asked, full: Side, quantized: Side, floor: float | None, top_k: int) -> dict[str, Any]:
-    """One prompt of the document."""
+def row(place: int, asked: Asked, full: Side, quantized: Side, floor: Floor, top_k: int) -> dict[str, Any]:
+    """One prompt of the document; `floor` is how far two draws of the full model's map agree, by measure."""
     free = free_tokens(full.map, asked.read)
     sides = full.map.scores[free], quantized.map.scores[free]
     answers = [int(side.logits.argmax()) for side in (full, quantized)]
@@ -60,21 +63,33 @@ def row(place: int, asked: Asked, full: Side, quantized: Side, floor: float | No
         "sign_flips": sign_flips_among_top(*sides, top_k),
         "l1": l1_distance(*sides),
         "centre_shift": centre_shift(*sides),
-        "noise_floor": floor,
+        "noise_floor": floor["spearman"],
+        "noise_l1": floor["l1"],
         "tokens": list(asked.read.tokens),
         "ids": asked.read.ids[0].tolist(),
         "special": list(asked.read.special),
+        "held_fixed": list(full.map.held_fixed) or [False] * len(asked.read.tokens),
         "target": target.to_json(),
+        "signed": asked.question.method.signed if full.map.signed is None else full.map.signed,
         "full_scores": full.map.scores.tolist(),
         "quantized_scores": quantized.map.scores.tolist(),
         "full_value": full.map.value,
         "quantized_value": quantized.map.value,
+        "full_gap": full.map.relative_gap,
+        "quantized_gap": quantized.map.relative_gap,
         "full_answer": vocabulary.text(answers[0]),
         "quantized_answer": vocabulary.text(answers[1]),
         "same_answer": answers[0] == answers[1],
+        "full_share": _share(full, answers[0]),
+        "quantized_share": _share(quantized, answers[0]),
         "kl": float(kl(full.logits[None], quantized.logits[None])[0]),
         "notes": list(dict.fromkeys([*full.map.notes, *quantized.map.notes])),
     }
+
+
+def _share(side: Side, token: int) -> float:
+    """The probability that a model gives to a next token."""
+    return float(side.logits.double().softmax(-1)[token])
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

@@ -36,6 +36,7 @@ def inspection(loaded: LoadedModel, *, context: Context | None = None) -> Steps[
                 "name": matrix.name,
                 "block": matrix.block,
                 "role": matrix.role,
+                "site": matrix.site,
                 "shape": [matrix.rows, matrix.columns],
                 "parameters": matrix.parameters,
             }

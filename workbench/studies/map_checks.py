@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from workbench.attribution.adapter import Adapter
+from workbench.attribution.aggregate import settle
 from workbench.attribution.result import Attribution
 from workbench.attribution.targets import Target
 from workbench.errors import WorkbenchError
@@ -41,7 +42,8 @@ class Question:
         Raises:
             WorkbenchError: the method refuses, or its scores are no numbers.
         """
-        found: Attribution = self.method(self.adapter, self.ids, target or self.target, **self.settings)
+        raw: Attribution = self.method(self.adapter, self.ids, target or self.target, **self.settings)
+        found = settle(raw, self.adapter.layout.fixed)
         bad = int((~found.scores.isfinite()).sum())
         if bad:
             raise WorkbenchError(f"{self.method.name} gave {bad} scores that are NaN or infinite")

@@ -13,7 +13,7 @@ from workbench.linalg import gini
 from workbench.measures import faithfulness
 from workbench.measures.faithfulness import RandomBand, Standing
 from workbench.measures.forecasts import effects, halves, infidelity, sensitivity_n, subsets
-from workbench.measures.map_similarity import entropy
+from workbench.measures.map_similarity import aiou, entropy
 from workbench.measures.plausibility import plausibility
 from workbench.measures.rfxg import rfxg
 from workbench.progress import Steps, within
@@ -102,8 +102,12 @@ class Judge:
             },
             "gini": gini(units.abs()),
             "entropy": entropy(units),
-            "plausibility": None if self.marked is None else plausibility(units, self.marked),
+            "plausibility": None if self.marked is None else self._against_marks(units, self.marked),
         }
+
+    def _against_marks(self, units: Float64[Tensor, " unit"], marked: Bool[Tensor, " unit"]) -> dict[str, float]:
+        """Plausibility, and the soft overlap of the sizes with the mark."""
+        return {**plausibility(units, marked), "aiou": aiou(units, marked.double())}
 
     def _of_removal(self, units: Float64[Tensor, " unit"]) -> dict[str, Any]:
         """What needs the model, in one go."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.baselines import BaselineName, make_baseline
+from workbench.attribution.target_kinds import following
 from workbench.attribution.targets import Target
 from workbench.errors import WorkbenchError, unknown
 from workbench.measures.faithfulness import Value
@@ -115,8 +116,9 @@ class Removal:
         stays[:, self.places] = keep
         inputs = torch.where(stays[..., None].to(self._embeds.device), self._embeds, self._start)
         with self.adapter.steady(), torch.no_grad():
-            logits = self.adapter.next_logits(inputs)
-            known = torch.cat([self.target.value(logits)[:, None], logits.log_softmax(-1)[:, self.classes]], 1)
+            logits = self.adapter.read_logits(inputs)
+            chances = following(logits).log_softmax(-1)[:, self.classes]
+            known = torch.cat([self.target.value(logits)[:, None], chances], 1)
         for row, found in zip(keep, known.double().cpu(), strict=True):
             self._answers[row.contiguous().numpy().tobytes()] = found
 
@@ -133,20 +135,35 @@ def read_choice(kind: str, name: str, choices: Any) -> Any:
 
 
 def marked_units(
-    offsets: Sequence[tuple[int, int]] | None, text: str, marked: Sequence[str], places: Tensor
+    offsets: Sequence[tuple[int, int]] | None, text: str, marked: Sequence[str | Sequence[int]], places: Tensor
 ) -> Bool[Tensor, " unit"]:
-    """Which units touch the first occurrence of one of the marked texts.
+    """Which units are marked, by texts (the first occurrence of each) or by tokens (first and one past the last).
 
     Raises:
-        WorkbenchError: a text does not occur, or the tokenizer cannot tell where its tokens stand.
+        WorkbenchError: a text does not occur, the tokenizer cannot tell where its tokens stand, or there are no such
+            tokens.
     """
+    count = int(places.max()) + 1 if offsets is None else len(offsets)
+    found = torch.zeros(count, dtype=torch.bool)
+    for part in marked:
+        first, stop = _tokens_of(offsets, text, part) if isinstance(part, str) else _checked(part, count)
+        found[first:stop] = True
+    return found[places]
+
+
+def _tokens_of(offsets: Sequence[tuple[int, int]] | None, text: str, part: str) -> tuple[int, int]:
+    """The tokens that touch the first occurrence of a text."""
     if offsets is None:
         raise WorkbenchError("this tokenizer cannot tell where its tokens stand in the prompt; leave out marked texts")
-    found = torch.zeros(len(offsets), dtype=torch.bool)
-    for part in marked:
-        start = text.find(part) if part else -1
-        if start < 0:
-            raise WorkbenchError(f"the marked text {part[:80]!r} does not occur in the prompt")
-        stop = start + len(part)
-        found |= torch.tensor([first < stop and last > start for first, last in offsets])
-    return found[places]
+    start = text.find(part) if part else -1
+    if start < 0:
+        raise WorkbenchError(f"the marked text {part[:80]!r} does not occur in the prompt")
+    stop = start + len(part)
+    touched = [place for place, (first, last) in enumerate(offsets) if first < stop and last > start]
+    return (touched[0], touched[-1] + 1) if touched else (0, 0)
+
+
+def _checked(span: Sequence[int], count: int) -> tuple[int, int]:
+    if len(span) != 2 or not 0 <= span[0] < span[1] <= count:
+        raise WorkbenchError(f"the marked tokens {list(span)[:4]} are no span; the prompt has tokens 0 to {count - 1}")
+    return span[0], span[1]

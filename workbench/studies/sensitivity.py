@@ -1,42 +1,31 @@
-"""What each matrix costs at each width, measured: the sweep behind every plan; killed and restarted, it continues."""
+"""What each matrix costs at each width: the table behind every plan; killed and started again, it continues."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 
-from workbench.errors import unknown
-from workbench.measures.error import output_error_from_gram
-from workbench.measures.perplexity import paired_difference, summarize
+from workbench.errors import WorkbenchError, unknown
+from workbench.measures.perplexity import summarize, token_losses
 from workbench.model.load import LoadedModel
-from workbench.model.matrices import Matrix, read_weight
-from workbench.model.statistics import Statistics, collect
 from workbench.model.texts import Windows
 from workbench.progress import Progress, Steps, within
-from workbench.quantizers.driver import Quantized
-from workbench.quantizers.weight import QuantizedWeight
 from workbench.results import Result
-from workbench.scheme import Scheme
-from workbench.studies.choice import find_matrices, quantize_assignment
-from workbench.studies.context import Context, cell_key
+from workbench.studies.choice import find_matrices
+from workbench.studies.context import Context
 from workbench.studies.layer_error import schemes_for
-from workbench.studies.reference import Reference, compare, reference
+from workbench.studies.sensitivity_cells import FIELDS, Cell, Kept, make_cells, read_cell, reference_key, row_of
+from workbench.studies.sensitivity_sweep import Outcome, Sweep
+from workbench.studies.sensitivity_whole import NEEDS, WholeText
+from workbench.studies.stopping import Stop
 from workbench.studies.texts import calibration_windows, describe
-from workbench.vocabulary import STUDY_VERSION
 
-MEASURES = ("loss", "kl", "output-error")
-WAYS = ("isolated", "spared")
-
-
-@dataclass(frozen=True)
-class _Cell:
-    matrix: Matrix
-    scheme: Scheme
-    key: str
+MEASURES = tuple(FIELDS)
+MEASURED = ("isolated", "spared")
+WAYS = (*MEASURED, *NEEDS)
+NODES = 4
 
 
 def sensitivity(
@@ -49,147 +38,119 @@ def sensitivity(
     options: Mapping[str, Any] | None = None,
     measure: str = "loss",
     by: str = "isolated",
+    precision: float | None = None,
+    budgets: Sequence[float] | None = None,
+    nodes: int = NODES,
     calibration: str | None = None,
     tokens: int | None = None,
     window: int | None = None,
     context: Context | None = None,
 ) -> Steps[Result]:
-    """Measure every matrix at every width on the calibration text.
+    """Find what every matrix costs at every width on the calibration text.
 
     `isolated`: only this matrix is quantized, the value is the rise over the full model. `spared`: all matrices but
-    this one are quantized at that width, the value is what sparing it saves. `loss` in nats a token, `kl` in nats
-    against the full model, `output-error` relative, from the Gram matrix (isolated by nature).
-    The standard error is paired over windows; an output error has none.
+    this one are quantized at that width, the value is what sparing it saves. `joint-path` and `second-order`: its part
+    of the change with all quantized, from gradients, for the loss alone. `loss` in nats a token, `kl` in nats against
+    the full model, `output-error` relative, from the Gram matrix (isolated by nature). The standard error is paired
+    over windows; only measured cells have one. `tokens` of a cell is how many stand behind it. Divergences are taken
+    only where they are the measure; losses are taken with them.
+
+    Args:
+        loaded: the model.
+        quantizer: which method.
+        bits: the widths.
+        group_size: input columns a scale.
+        symmetric: no zero point.
+        options: of the quantizer.
+        measure: `loss`, `kl` or `output-error`.
+        by: `isolated`, `spared`, `joint-path` or `second-order`.
+        precision: when a measured cell has seen enough windows (`stopping.Stop`); None for all of them.
+        budgets: stored bits per weight of the plans that are to come, for a sweep with a precision.
+        nodes: points of the joint path.
+        calibration: the text.
+        tokens: its length at most.
+        window: tokens of a window.
+        context: the store.
+
+    Raises:
+        WorkbenchError: a word that is none of these, a precision or budgets that nothing uses, or what a quantizer or a
+            gradient sweep refuses.
     """
     context = context or Context()
+    stop = Stop(precision, None if budgets is None else tuple(budgets)).check()
+    kind = _kind(measure, by, stop)
+    chosen = schemes_for(quantizer, bits, group_size, symmetric, options)
+    matrices = find_matrices(loaded)
+    windows = calibration_windows(loaded, calibration, tokens, window)
+    cells = make_cells(loaded, windows, matrices, chosen, kind, nodes)
+    kept = context.cells.get_cells([cell.key for cell in cells])
+    yield Progress(0, 1, "looking for what is there")
+    full = yield from within(_reference_loss(loaded, windows, context), 0.0, 0.03)
+    if kind in MEASURED:
+        sweep = Sweep(loaded, windows, matrices, cells, kept, by=by, measure=measure, stop=stop, context=context)
+        outcome = yield from within(sweep.run(), 0.03, 1.0)
+    else:
+        whole = WholeText(loaded, windows, matrices, kind, nodes, context)
+        outcome = Outcome((yield from within(whole.run(cells, kept), 0.03, 1.0)), {})
+    facts = {
+        "measure": measure,
+        "by": by,
+        "options": dict(chosen[0].options),
+        "calibration": describe(windows),
+        "precision": precision,
+        "budgets": None if stop.budgets is None else list(stop.budgets),
+        "nodes": nodes if kind == "joint-path" else None,
+        "reference_loss": full,
+    }
+    return _result(loaded, windows, cells, kept, outcome, facts)
+
+
+def _reference_loss(loaded: LoadedModel, windows: Windows, context: Context) -> Steps[float | None]:
+    """Mean loss of the full model, kept like a cell: a table that is there costs no forward."""
+    key = reference_key(loaded, windows)
+    kept = context.cells.get_cells([key])
+    if key not in kept:
+        losses = yield from token_losses(loaded.model, windows.ids)
+        kept = {key: {"loss": summarize(losses).loss}}
+        context.cells.put_cell(key, kept[key])
+    return read_cell(kept[key], "loss", None, len(windows.ids)).value
+
+
+def _kind(measure: str, by: str, stop: Stop) -> str:
+    """What the cells are of: a way, or `output`."""
     if measure not in MEASURES:
         raise unknown("measure", measure, MEASURES)
     if by not in WAYS:
         raise unknown("way of measuring", by, WAYS)
-    chosen = schemes_for(quantizer, bits, group_size, symmetric, options)
-    matrices = find_matrices(loaded)
-    windows = calibration_windows(loaded, calibration, tokens, window)
+    if by in NEEDS and measure != "loss":
+        raise WorkbenchError(
+            f"{by!r} shares out the loss and knows no {measure!r}; choose measure 'loss' or another way"
+        )
     kind = "output" if measure == "output-error" else by
-    cells = [
-        _Cell(matrix, scheme, _key(loaded, windows, matrix, scheme, kind)) for matrix in matrices for scheme in chosen
-    ]
-    held = context.cells.get_cells([cell.key for cell in cells])
-    missing = [cell for cell in cells if cell.key not in held]
-    full = yield from within(reference(loaded, windows), 0.0, 0.03)
-    statistics = None
-    if kind == "output" and missing:
-        collected = collect(loaded, windows, needs={"gram"}, folder=context.statistics)
-        statistics = yield from within(collected, 0.03, 0.1)
-    sweep = _Sweep(full, statistics, matrices, kind, context)
-    step = 0.9 / max(1, len(missing))
-    missing.sort(key=lambda cell: chosen.index(cell.scheme))  # all weights of one scheme are made at once
-    for done, cell in enumerate(missing):
-        held[cell.key] = yield from within(sweep.measure(cell), 0.1 + done * step, 0.1 + (done + 1) * step)
-        context.cells.put_cell(cell.key, held[cell.key])
-    facts = {"measure": measure, "by": by, "options": dict(chosen[0].options), "calibration": describe(windows)}
-    return _result(full, facts, cells, held, len(missing))
+    if kind not in MEASURED and stop.precision is not None:
+        raise WorkbenchError(
+            f"precision has value {stop.precision}, and a table of {measure!r} by {by!r} is made of the whole text; "
+            "leave it out"
+        )
+    return kind
 
 
-class _Sweep:
-    """Measures one cell after the other; the weights of all matrices under a scheme are made once."""
-
-    def __init__(
-        self, full: Reference, statistics: Statistics | None, matrices: list[Matrix], kind: str, context: Context
-    ) -> None:
-        self.full, self.statistics, self.matrices = full, statistics, matrices
-        self.kind, self.context = kind, context
-        self._held: tuple[Scheme, dict[str, QuantizedWeight]] | None = None
-        self._together: dict[str, float] = {}
-
-    def measure(self, cell: _Cell) -> Steps[dict[str, Any]]:
-        note = f"{cell.scheme.label}: {cell.matrix.name}"
-        yield Progress(0, 1, note)
-        everything = yield from self._everything(cell.scheme)
-        held, together = everything[cell.matrix.name], self._together
-        if self.kind == "output":
-            return self._output_error(cell, held)
-        if self.kind == "isolated":
-            rise = yield from self._rise({cell.matrix.name: held}, note)
-            return {**rise, "stored_bits": held.stored_bits}
-        rest = yield from self._rise({n: w for n, w in everything.items() if n != cell.matrix.name}, note)
-        return {
-            "stored_bits": held.stored_bits,
-            "loss": together["loss"] - rest["loss"],
-            "loss_error": (together["loss_error"] ** 2 + rest["loss_error"] ** 2) ** 0.5,
-            "kl": together["kl"] - rest["kl"],
-            "kl_error": (together["kl_error"] ** 2 + rest["kl_error"] ** 2) ** 0.5,
-        }
-
-    def _everything(self, scheme: Scheme) -> Steps[dict[str, QuantizedWeight]]:
-        """The weights of all matrices under a scheme: fed by the full model, unless all are quantized together."""
-        if self._held is None or self._held[0] != scheme:
-            assignment, alone = {matrix.name: scheme for matrix in self.matrices}, self.kind != "spared"
-            steps = quantize_assignment(self.full.loaded, assignment, self.full.windows, self.context, isolated=alone)
-            self._held = (scheme, (yield from within(steps, 0.0, 0.0)).weights)
-            if not alone:
-                self._together = yield from self._rise(self._held[1], f"{scheme.label}: all matrices")
-        return self._held[1]
-
-    def _rise(self, quantized: dict[str, QuantizedWeight], note: str) -> Steps[dict[str, float]]:
-        compared = yield from compare(self.full, Quantized(quantized).dense(), note)
-        difference = paired_difference(compared.losses, self.full.losses)
-        kl = summarize(compared.kl)
-        return {
-            "loss": difference.difference,
-            "loss_error": difference.standard_error,
-            "kl": kl.loss,
-            "kl_error": kl.standard_error,
-        }
-
-    def _output_error(self, cell: _Cell, held: QuantizedWeight) -> dict[str, Any]:
-        assert self.statistics is not None
-        weight = read_weight(self.full.loaded.model, cell.matrix)
-        gram = self.statistics.gram_of(cell.matrix)
-        error = output_error_from_gram(weight, held.dequantize(torch.float32), gram)
-        return {"output": error, "stored_bits": held.stored_bits}
-
-
-def _key(loaded: LoadedModel, windows: Windows, matrix: Matrix, scheme: Scheme, kind: str) -> str:
-    return cell_key(
-        {
-            "study": "sensitivity",
-            "version": STUDY_VERSION,
-            "model": loaded.identity.digest,
-            "windows": windows.digest,
-            "matrix": matrix.name,
-            "scheme": scheme.to_json(),
-            "kind": kind,
-        }
-    )
-
-
-def _result(full: Reference, facts: dict[str, Any], cells: list[_Cell], held: dict[str, Any], computed: int) -> Result:
-    field = {"loss": "loss", "kl": "kl", "output-error": "output"}[facts["measure"]]
-    rows = [
-        {
-            "matrix": cell.matrix.name,
-            "block": cell.matrix.block,
-            "role": cell.matrix.role,
-            "bits": cell.scheme.bits,
-            "group_size": cell.scheme.group_size,
-            "quantizer": cell.scheme.quantizer,
-            "symmetric": cell.scheme.symmetric,
-            "parameters": cell.matrix.parameters,
-            "stored_bits": held[cell.key]["stored_bits"],
-            "value": held[cell.key][field],
-            "standard_error": held[cell.key].get(f"{field}_error"),
-        }
-        for cell in cells
-    ]
-    loaded = full.loaded
+def _result(
+    loaded: LoadedModel, windows: Windows, cells: Sequence[Cell], kept: Kept, sweep: Outcome, facts: dict[str, Any]
+) -> Result:
+    """The document and its table."""
+    field, of = FIELDS[facts["measure"]], len(windows.ids)
+    rows = []
+    for cell in cells:
+        reading = read_cell(kept[cell.key], field, sweep.counts.get(cell.key), of)
+        rows.append(row_of(cell, kept[cell.key]["stored_bits"], reading, windows.window))
     document = {
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
         "identity": loaded.identity.to_json(),
         **facts,
-        "reference_loss": summarize(full.losses).loss,
         "cells": [{key: row[key] for key in row if key not in ("block", "role")} for row in rows],
-        "reused": len(cells) - computed,
-        "computed": computed,
+        "reused": len(cells) - len(sweep.computed),
+        "computed": len(sweep.computed),
     }
     table = pd.DataFrame(rows)
     table["standard_error"] = table["standard_error"].astype(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from workbench.errors import WorkbenchError
@@ -42,6 +43,22 @@ def evaluation_windows(loaded: LoadedModel, name: str | None, tokens: int | None
     """Windows of the evaluation text: 256 tokens each and 16384 in all unless told otherwise."""
     text = read_text(text_name(loaded, name, "evaluation"))
     return _windows(loaded, text, tokens or EVALUATION_TOKENS, window)
+
+
+def windows_after(loaded: LoadedModel, name: str | None, used: int, tokens: int, window: int | None) -> Windows:
+    """The windows of the calibration text that follow its first `used` tokens, `tokens` of them at most.
+
+    Raises:
+        WorkbenchError: fewer than two are left.
+    """
+    whole = calibration_windows(loaded, name, used + tokens, window)
+    rest = whole.ids[used // whole.window :]
+    if len(rest) < 2:
+        raise WorkbenchError(
+            f"calibration text {whole.name!r} has {len(rest)} windows of {whole.window} tokens after the first {used} "
+            "tokens; two are needed to confirm a plan on text that it was not solved on"
+        )
+    return dataclasses.replace(whole, ids=rest, tokens=rest.numel())
 
 
 def second_windows(loaded: LoadedModel, name: str | None, tokens: int | None, window: int | None) -> Windows:

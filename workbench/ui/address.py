@@ -19,6 +19,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 CHOICES, WRITTEN, DRAWN = "_choices", "_address", "_drawn"
 GIVEN, WAITING, WENT_BACK, PAGE, TURNED, BARE = "_given", "_waiting", "_went_back", "_page", "_turned", "_bare"
+CUT_SHORT, RUNNING = "_cut_short", "_running"
 Texts = list[str]
 """Values of one name in an address; most names have one."""
 
@@ -29,6 +30,8 @@ def begin(page: str) -> None:
     st.session_state.setdefault(BARE, [])
     st.session_state[TURNED] = st.session_state.get(PAGE) != page
     st.session_state[PAGE] = page
+    st.session_state[CUT_SHORT] = st.session_state.get(RUNNING, False)
+    st.session_state[RUNNING] = True
     given = {name: st.query_params.get_all(name) for name in st.query_params}
     outside = given != st.session_state.get(WRITTEN, {})
     waiting = {} if st.session_state[TURNED] else st.session_state.get(WAITING, {})
@@ -56,8 +59,10 @@ def prepare(key: str, default: Any, read: Callable[[Texts], Any], accepts: Calla
     if not accepts(value):
         value = default
     # Set only where it must be: a value that is set takes the place of what somebody is typing. On a page that was just
-    # turned to, Streamlit still shows the value of the former page's widget here, but would draw the new one empty.
-    if st.session_state[TURNED] or key not in st.session_state or st.session_state[key] != value:
+    # turned to, Streamlit still shows the value of the former page's widget here, but would draw the new one empty. So
+    # it would after a run that another one cut short: what that one had set may never have reached the browser.
+    again = st.session_state[TURNED] or st.session_state[CUT_SHORT]
+    if again or key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
 
 
@@ -86,6 +91,7 @@ def put(key: str, value: Any) -> None:
 
 def finish() -> None:
     """End a run: write the choices of the controls that were drawn into the address."""
+    st.session_state[RUNNING] = False
     drawn = st.session_state[DRAWN]
     st.session_state[WAITING] = {name: texts for name, texts in st.session_state[GIVEN].items() if name not in drawn}
     wanted = {name: texts for name, texts in drawn.items() if texts} | st.session_state[WAITING]

@@ -1,9 +1,10 @@
-"""The parts of the Input attribution page: one model's strip, what quantizing changed, the values of one token."""
+"""Maps of a prompt: one model's strip, what quantizing changed, the scores as a chart and as tables."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -11,13 +12,39 @@ import streamlit as st
 
 from workbench.figures.tokens import compare_tokens
 from workbench.ui import compare, present
+from workbench.ui.attribution_units import Units, units_of
 from workbench.ui.escape import markdown, plotly_text, visible
 from workbench.ui.numbers import number, percent
 from workbench.ui.study import Shown
-from workbench.ui.tokens import token_strip
+from workbench.ui.tokens import Look, Span, span_strip
 
 TOLERANCE = 1e-3
 """Relative gap under which scores count as complete, for methods that have no such option."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How all maps of the page are drawn.
+
+    Attributes:
+        size: of the units, one of `attribution_units.SIZES`.
+        marked: spans of tokens that a person marked.
+    """
+
+    size: str = "token"
+    marked: tuple[Span, ...] = ()
+
+    def units(self, shown: Shown) -> Units:
+        """The units of a result."""
+        return units_of(shown.document, self.size)
+
+    def values(self, shown: Shown) -> list[float | None]:
+        """The scores of a result's units, as far as there are any."""
+        return self.units(shown).gathered(shown.document["scores"], signed=shown.document["signed"])
+
+    def scores(self, shown: Shown) -> list[float]:
+        """The same with zero where there is none."""
+        return known(self.values(shown))
 
 
 def completeness(document: Mapping[str, Any]) -> str | None:
@@ -39,37 +66,56 @@ def completeness(document: Mapping[str, Any]) -> str | None:
     return f"{missed}, more than the tolerance of {percent(tolerance)}"
 
 
-def draw_model(shown: Shown, *, name: str, key: str, limit: float) -> int | None:
-    """One model's strip with its badge, its value and its notes; returns the chosen token's position."""
-    document = shown.document
+def draw_model(shown: Shown, *, name: str, key: str, limit: float | None, view: View | None = None) -> Span | None:
+    """One map as a strip with its badge, its sentences, its value and its notes.
+
+    Args:
+        shown: an attribution.
+        name: what stands above the strip.
+        key: of the strip.
+        limit: the score that takes the full colour, None for the largest.
+        view: how it is drawn.
+
+    Returns:
+        The chosen tokens.
+    """
+    view, document = view or View(), shown.document
+    units = view.units(shown)
     with shown:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{markdown(name)}**")
             gap = completeness(document)
-        chosen = token_strip(
-            document["tokens"],
-            document["scores"],
-            key=key,
-            label=f"Tokens by attribution, {name}",
+        look = Look(
             limit=limit,
             signed=document["signed"],
-            fixed=document["held_fixed"],
+            fixed=units.every(document["held_fixed"]),
+            marked=units.touched(view.marked),
+            unit=view.size,
         )
-        facts = [_value_words(document), *([gap] if gap else []), *document["notes"]]
-        st.caption(markdown("; ".join(facts)))
-    return chosen
+        chosen = span_strip(
+            units.texts,
+            view.values(shown),
+            key=key,
+            label=f"{view.size.capitalize()}s by attribution, {name}",
+            look=look,
+        )
+        st.write(markdown(" ".join(document["sentences"])))
+        st.caption(markdown("; ".join([value_words(document), *([gap] if gap else []), *document["notes"]])))
+    return None if chosen is None else units.tokens_of(chosen)
 
 
-def _value_words(document: Mapping[str, Any]) -> str:
+def value_words(document: Mapping[str, Any]) -> str:
+    """What is explained and how large it is; plain text."""
     words = f"{document['target']['label']} = {number(document['value'])}"
     if document["target"]["kind"] == "logprob":
         words += f", a probability of {percent(math.exp(document['value']))}"
     return words
 
 
-def strip_limit(*results: Shown | None) -> float:
+def strip_limit(*results: Shown | None, view: View | None = None) -> float:
     """The largest magnitude in all results: the common end of their colour scales."""
-    return max((abs(score) for one in results if one for score in known(one.document["scores"])), default=0.0)
+    view = view or View()
+    return max((abs(score) for one in results if one for score in view.scores(one)), default=0.0)
 
 
 def known(scores: Sequence[float | None]) -> list[float]:
@@ -82,32 +128,42 @@ def comparable(full: Shown, quantized: Shown) -> bool:
     return not (full.stale or quantized.stale) and full.document["tokens"] == quantized.document["tokens"]
 
 
-def draw_difference(full: Shown, quantized: Shown, *, limit: float) -> int | None:
-    """Quantized minus full on the same scale, and the agreement of the two in words and numbers."""
-    before, after = known(full.document["scores"]), known(quantized.document["scores"])
+def draw_difference(full: Shown, quantized: Shown, *, limit: float, view: View | None = None) -> Span | None:
+    """Quantized minus full on the same scale, and the agreement of the two; returns the chosen tokens."""
+    view = view or View()
+    before, after, units = view.scores(full), view.scores(quantized), view.units(full)
     st.markdown("**What quantizing changed** (quantized minus full)")
-    chosen = token_strip(
-        full.document["tokens"],
+    chosen = span_strip(
+        units.texts,
         [late - early for early, late in zip(before, after, strict=True)],
         key="strip-difference",
         label="Change of attribution, quantized minus full",
-        limit=limit,
-        ends=("less than before", "more than before"),
+        look=Look(
+            limit=limit,
+            marked=units.touched(view.marked),
+            ends=("less than before", "more than before"),
+            unit=view.size,
+        ),
     )
+    _draw_agreement(before, after, view.size)
+    return None if chosen is None else units.tokens_of(chosen)
+
+
+def _draw_agreement(before: Sequence[float], after: Sequence[float], size: str) -> None:
+    """How far two maps agree, in numbers and in words."""
     agreement, count = compare.rank_agreement(before, after), min(3, len(before))
     columns = st.columns(3)
     columns[0].metric(
         "Rank agreement", number(agreement, 2), help="Spearman's correlation: 1 is the same order, 0 is no relation."
     )
-    columns[1].metric(f"Same top {count} tokens", f"{compare.top_overlap(before, after, count)} of {count}")
-    columns[2].metric("Tokens that changed sign", compare.sign_flips(before, after))
-    st.caption(f"The two models put the tokens in {compare.agreement_words(agreement)}.")
-    return chosen
+    columns[1].metric(f"Same top {count} {size}s", f"{compare.top_overlap(before, after, count)} of {count}")
+    columns[2].metric(f"{size.capitalize()}s that changed sign", compare.sign_flips(before, after))
+    st.caption(f"The two models put the {size}s in {compare.agreement_words(agreement)}.")
 
 
-def draw_comparison(full: Shown, quantized: Shown) -> None:
+def draw_comparison(full: Shown, quantized: Shown, view: View | None = None) -> None:
     """The chart of both models with its table."""
-    frame = comparison(full, quantized)
+    frame = comparison(full, quantized, view or View())
     place, change = max(enumerate(frame["change"]), key=lambda item: abs(item[1]))
     present.chart(
         compare_tokens(frame.assign(label=frame["token"].map(plotly_text)), unit="score"),
@@ -119,14 +175,12 @@ def draw_comparison(full: Shown, quantized: Shown) -> None:
     )
 
 
-def comparison(full: Shown, quantized: Shown) -> pd.DataFrame:
-    """Position, token, both scores, their change."""
-    before, after = (known(one.document["scores"]) for one in (full, quantized))
+def comparison(full: Shown, quantized: Shown, view: View) -> pd.DataFrame:
+    """Position, token (or another unit), both scores, their change."""
+    before, after, units = view.scores(full), view.scores(quantized), view.units(full)
     changes = [late - early for early, late in zip(before, after, strict=True)]
-    tokens = full.document["tokens"]
-    return pd.DataFrame(
-        {"position": range(len(tokens)), "token": tokens, "full": before, "quantized": after, "change": changes}
-    )
+    scores = {"full": before, "quantized": after, "change": changes}
+    return pd.DataFrame({"position": range(len(units.texts)), "token": units.texts, **scores})
 
 
 def ranked_tokens(shown: Shown) -> pd.DataFrame:
@@ -138,25 +192,3 @@ def numbered(frame: pd.DataFrame) -> pd.DataFrame:
     """A table of tokens for people: tokens counted from 1, as the strip counts them, and their blanks visible."""
     shown = frame.rename(columns={"position": "token number"}).reset_index(drop=True)
     return shown.assign(**{"token number": shown["token number"] + 1, "token": shown["token"].map(visible)})
-
-
-def draw_token(position: int, full: Shown, quantized: Shown) -> None:
-    """The values of one token in each model."""
-    tokens = full.document["tokens"]
-    if position >= len(tokens):
-        return
-    rows = [_token_row(name, one, position) for name, one in (("full precision", full), ("quantized", quantized))]
-    st.markdown(f"**Token {position + 1} of {len(tokens)}: “{markdown(visible(tokens[position]))}”**")
-    st.table(pd.DataFrame(rows), hide_index=True, border="horizontal", alt="The chosen token in each model")
-
-
-def _token_row(name: str, shown: Shown, position: int) -> dict[str, str]:
-    scores = known(shown.document["scores"])
-    strength, total = abs(scores[position]), sum(abs(score) for score in scores)
-    return {
-        "model": name,
-        "score": number(scores[position], sign=True),
-        "rank by strength": f"{1 + sum(abs(score) > strength for score in scores)} of {len(scores)}",
-        "share of all strength": percent(strength / total if total else None),
-        "held fixed": "yes" if shown.document["held_fixed"][position] else "no",
-    }

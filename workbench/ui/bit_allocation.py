@@ -1,118 +1,120 @@
-"""The parts of the Bit allocation page: budget, plan, editor (its files and measurement are in `plan_files`)."""
+"""The parts of the Bit allocation page: costs, plan, editor (its files and measurement are in `plan_files`)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from workbench.allocation.budgets import bits_request
+from workbench.allocation.cells import join
 from workbench.allocation.plan import Plan, nominal_bits, stored_bits
 from workbench.errors import WorkbenchError
 from workbench.figures.allocation import bit_bars
-from workbench.ui import address, controls, present, session
-from workbench.ui.desk import Desk
+from workbench.ui import present, study
+from workbench.ui.bench import Bench
+from workbench.ui.budget import file_size
+from workbench.ui.defaults import Question
+from workbench.ui.desk import ORIGINS, Desk
 from workbench.ui.escape import markdown
-from workbench.ui.numbers import number, percent, plural
-from workbench.ui.plans import Bench, Document, plan_table
+from workbench.ui.mixing import COSTS
+from workbench.ui.numbers import number, percent, plural, size
+from workbench.ui.plans import Document, method_words, plan_table, width_words
+from workbench.ui.study import Shown
 
-COSTS = {"loss": "rise of the loss", "kl": "divergence from the full model", "output-error": "output error"}
-WAYS = {"isolated": "each matrix alone", "spared": "all but this one"}
-ORIGINS = {"solved": "found by the solver", "by hand": "set by hand", "uploaded": "uploaded"}
-STEP = 0.05
-TYPED = "budget-typed"
 ROUNDING = 1e-9
 """A gap below this share is rounding of the solver's sums."""
 
 
-def cost_choice() -> tuple[str, str]:
-    """Draw what a matrix is priced by; returns `measure` and `by` of the sensitivity study."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        measure = controls.select(
-            "Cost of a matrix", list(COSTS), "loss", key="measure", show=COSTS.__getitem__, width=260
+@dataclass(frozen=True)
+class Costs:
+    """What matrices cost, and the place on the page that is greyed when that is an answer to other choices."""
+
+    document: Document
+    place: Shown
+
+
+def measured_costs(questions: Mapping[str, Question]) -> Costs | None:
+    """Draw the panel of each quantizer's table of costs; returns them joined once all are there."""
+    found: list[Shown | None] = []
+    for name, question in questions.items():
+        alone = len(questions) == 1
+        shown = study.study(
+            *question,
+            label="what each matrix costs at each width" + ("" if alone else f" under {markdown(name)}"),
+            slot="cells" if alone else f"cells-{name}",
+            estimate="minutes for a small model where each matrix is measured alone, seconds from gradients; if it is "
+            "stopped it goes on where it was",
         )
-        by = controls.select("Measured with", list(WAYS), "isolated", key="by", show=WAYS.__getitem__, width=220)
-    return measure, by
-
-
-def budget_choice(bench: Bench) -> float:
-    """Draw the slider within what is possible, and a box for an exact number; returns the budget."""
-    low, high = bench.budgets
-    if low == high:
-        st.info(f"All matrices have one width, so that the plan takes {number(low)} stored bits whatever the budget.")
-        return low
-    left, right = st.columns([4, 1], vertical_alignment="bottom")
-    with left:
-        about = "Mean over all weights, scales and zero points included."
-        budget = controls.slider(
-            "Budget: stored bits per weight",
-            bench.usual_budget,
-            key="budget",
-            low=low,
-            high=high,
-            step=STEP,
-            help=about,
-        )
-    with right:
-        st.number_input(
-            "Or type it", value=None, step=STEP, format="%.4f", key=TYPED, placeholder=f"{budget:.4g}",
-            on_change=_take_typed, args=(bench,),
-        )  # fmt: skip
-    refusal = session.recall(TYPED)
-    if refusal:
-        st.error(markdown(refusal), icon=":material/error:")
-    return budget
-
-
-def _take_typed(bench: Bench) -> None:
-    typed = st.session_state[TYPED]
-    session.remember(TYPED, None)
-    if typed is None:
-        return
+        found.append(shown)
+    tables = [shown for shown in found if shown is not None]
+    if len(tables) < len(found):
+        return None
     try:
-        bench.check_budget(float(typed))
+        document = join([shown.document for shown in tables]) if len(tables) > 1 else tables[0].document
     except WorkbenchError as error:
-        session.remember(TYPED, f"The budget stays as it was: {error}.")
-        return
-    address.put("budget", float(typed))
-    st.session_state[TYPED] = None
+        st.info(markdown(f"The tables that are there do not fit together: {error}."), icon=":material/info:")
+        return None
+    return Costs(document, next((shown for shown in tables if shown.stale), tables[0]))
 
 
-def draw_plan(desk: Desk, plan: Plan, bench: Bench | None, matrices: list[Document]) -> None:
+def draw_plan(desk: Desk, plan: Plan, bench: Bench | None, inspected: Document) -> None:
     """The numbers of the plan and a bar a matrix."""
-    _draw_numbers(plan, desk, bench)
-    frame = plan_table(plan, matrices, desk.locks)
-    counts = frame["bits"].value_counts().sort_index()
-    words = ", ".join(f"{plural(int(count), 'matrix', 'matrices')} at {bits} bits" for bits, count in counts.items())
+    _draw_numbers(plan, desk, bench, inspected)
+    draw_bars(plan, inspected["matrices"], desk.locks, key="plan-bars")
+
+
+def draw_bars(plan: Plan, matrices: list[Document], locks: Mapping[str, int], *, key: str) -> None:
+    """A bar a matrix, with its table."""
+    frame = plan_table(plan, matrices, locks)
     present.chart(
         bit_bars(frame),
-        alt=f"Bits of every matrix in the plan: {words}.",
-        key="plan-bars",
+        alt=f"Bits of every matrix in the plan: {width_words(plan)}.",
+        key=key,
         table_of=frame,
         file_name="bit-plan.csv",
     )
+    mixed = method_words(plan)
+    if mixed:
+        st.caption(f"This plan mixes quantizers: {markdown(mixed)}. The table says which matrix has which.")
 
 
-def _draw_numbers(plan: Plan, desk: Desk, bench: Bench | None) -> None:
-    columns = st.columns(4)
-    about = f"The codes alone take {number(nominal_bits(plan))} bits."
-    columns[0].metric("Stored bits per weight", f"{stored_bits(plan):.3f}", help=about)
-    if bench is None:
-        return
-    predicted, uniform = bench.predicted(plan), bench.uniform(max(stored_bits(plan), _asked(plan)))
-    about = f"{_unit(bench)}: the sum of what each matrix costs alone."
-    columns[1].metric("Predicted cost", number(predicted), help=about)
+def _draw_numbers(plan: Plan, desk: Desk, bench: Bench | None, inspected: Document) -> None:
+    stored = stored_bits(plan)
+    columns = st.columns(3)
+    columns[0].metric(
+        "Stored bits per weight", f"{stored:.3f}", help=f"The codes alone take {number(nominal_bits(plan))} bits."
+    )
+    about = "The matrices as stored and everything else in 16 bits, without the file's header."
+    columns[1].metric("Whole file", size(file_size(stored, inspected)), help=about)
+    price = plan.solver.tie_price if plan.solver and desk.origin == "solved" else None
+    if price is not None and bench is not None:
+        about = "By how much the predicted cost rises because fused matrices must be alike."
+        columns[2].metric("Price of the ties", number(price), help=f"{_unit(bench)}. {about}")
+    if bench is not None:
+        _draw_costs(plan, desk, bench)
+
+
+def _draw_costs(plan: Plan, desk: Desk, bench: Bench) -> None:
+    """What the table says of the plan, of the best uniform one, and of what is proven."""
+    columns, stored = st.columns(3), stored_bits(plan)
+    columns[0].metric("Predicted cost", number(bench.predicted(plan)), help=f"{_unit(bench)}: {_sum_words(bench)}.")
+    asked = bits_request(stored) if desk.request is None else desk.request
+    uniform = bench.uniform(asked if asked.bits > stored else bits_request(stored), desk.locks)
     if uniform is not None:
-        width = next(iter(uniform.choices.values())).bits
-        stored = number(uniform.stored_bits)
-        about = f"All matrices at {width} bits, {stored} stored: the best uniform plan within the budget."
-        columns[2].metric("With one width for all", number(uniform.value), help=about)
+        width = next((one.bits for name, one in uniform.choices.items() if name not in desk.locks), "locked")
+        about = f"All free matrices at {width} bits, {number(uniform.stored_bits)} stored: the best within the budget."
+        columns[1].metric("With one width for all", number(uniform.value), help=about)
     about = "What is proven: the best plan within the budget is cheaper by no more than this share."
-    columns[3].metric("Above the best plan", _gap_words(plan, desk), help=about)
+    columns[2].metric("Above the best plan", _gap_words(plan, desk), help=about)
 
 
-def _asked(plan: Plan) -> float:
-    return plan.budget.requested if plan.budget.kind == "bits_per_weight" else 0.0
+def _sum_words(bench: Bench) -> str:
+    shares = bench.cells["by"] in ("joint-path", "second-order")
+    return "the sum of the shares of all matrices" if shares else "the sum of what each matrix costs alone"
 
 
 def _unit(bench: Bench) -> str:

@@ -15,12 +15,13 @@ import streamlit as st
 
 from workbench import settings
 from workbench.errors import WorkbenchError
-from workbench.ui import address, controls, defaults, method_options, session
+from workbench.ui import added_texts, address, controls, defaults, method_options, session
 from workbench.ui.defaults import DEMO, PROMPT, PROMPT_LIMIT, Spec, Texts
 from workbench.ui.escape import markdown
 from workbench.ui.quantization import scheme
 
 __all__ = [
+    "calibration_choices",
     "default_texts",
     "described",
     "method",
@@ -69,6 +70,11 @@ def text_choices(name: str) -> dict[str, str]:
     return {path.name: str(path) for path in files} | DEMO_TEXTS
 
 
+def calibration_choices(name: str) -> dict[str, str]:
+    """Texts offered to calibrate with: those of `text_choices`, then those that a person put together on a page."""
+    return text_choices(name) | added_texts.offered()
+
+
 def default_texts(name: str) -> tuple[str, str]:
     """Calibration and evaluation text of a model, as shown, when nobody has chosen: two different ones."""
     offered = list(text_choices(name))
@@ -86,11 +92,11 @@ def texts(*, measure: bool = True) -> Texts:
     Raises:
         WorkbenchError: the same text was chosen for both.
     """
-    offered = text_choices(model())
+    offered, feeding = text_choices(model()), calibration_choices(model())
     calibration, evaluation = default_texts(model())
     with st.sidebar, st.expander("Texts", expanded=False):
         seen = controls.select(
-            "Calibration text", list(offered), calibration, key="calibration", help="Feeds the statistics."
+            "Calibration text", list(feeding), calibration, key="calibration", help="Feeds the statistics."
         )
         measured = evaluation
         if measure:
@@ -103,7 +109,7 @@ def texts(*, measure: bool = True) -> Texts:
         raise WorkbenchError(
             f"{seen!r} is chosen both to calibrate and to measure; choose two different texts in the sidebar."
         )
-    return Texts(offered[seen], offered[measured], tokens, window)
+    return Texts(feeding[seen], offered[measured], tokens, window)
 
 
 def method(

@@ -1,21 +1,35 @@
-"""The plan that a browser session works on: solved, edited, uploaded, one at a time, and kept from page to page.
+"""The plan that a browser session works on: solved, edited, uploaded or taken, one at a time, kept from page to page.
 
-It is kept as text, with its time of making, so that it is the same to the byte each time that it is downloaded. An
-uploaded plan is kept as it came. What a person changed by hand stands beside the plan that it was changed from.
+It is kept as text, with its time of making, so that it is the same to the byte each time that it is downloaded. A plan
+of our own that was uploaded is kept as it came. What a person changed by hand stands beside the plan that it was
+changed from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from workbench.allocation.plan import Plan, check_against, dumps, parse
+from workbench.allocation.budgets import Request
+from workbench.allocation.importing import OUR_OWN, import_plan
+from workbench.allocation.plan import Plan, dumps, parse, read_plan
 from workbench.errors import WorkbenchError, unknown
 from workbench.scheme import UNTOUCHED
 from workbench.ui import session
-from workbench.ui.plans import Bench, Document, locks_of, widths_of
+from workbench.ui.bench import Bench
+from workbench.ui.plans import Document, locks_of, widths_of
 
 SLOT = "allocation"
+ORIGINS = {
+    "solved": "found by the solver",
+    "by hand": "set by hand",
+    "uploaded": "uploaded",
+    "decided": "decided by measuring",
+    "guarded": "taken for what it keeps",
+    "trade-off": "taken from Trade-off",
+}
+"""How a plan came onto the desk -> the same in words."""
 
 
 class Desk:
@@ -40,7 +54,7 @@ class Desk:
 
     @property
     def origin(self) -> str:
-        """`solved`, `by hand` or `uploaded`."""
+        """One of `ORIGINS`."""
         return "by hand" if self._held["hand"] else self._held["origin"]
 
     @property
@@ -64,17 +78,27 @@ class Desk:
         return self._held["uploaded"]
 
     @property
+    def told(self) -> list[str]:
+        """What the uploaded file was read as, and what of it could not be read, a sentence each."""
+        return self._held["told"]
+
+    @property
+    def request(self) -> Request | None:
+        """The budget that was last settled for."""
+        return None if self._held["budget"] is None else Request(**self._held["budget"])
+
+    @property
     def former(self) -> Plan | None:
-        """The plan that an upload replaced, until the next one is solved."""
+        """The plan that another one replaced, until the next one is solved."""
         return None if self._held["former"] is None else parse(self._held["former"].encode("utf-8"))
 
-    def settle(self, bench: Bench, budget: float) -> None:
+    def settle(self, bench: Bench, request: Request) -> None:
         """Solve, where budget or table are not those that the plan was solved for, or another plan is wished for.
 
-        An uploaded plan stays until the budget is moved. Locks that leave no room keep the former plan.
+        A plan that was not solved here stays until the budget is moved. Locks that leave no room keep the former plan.
         """
-        held = self._held
-        if held["origin"] == "uploaded" and held["budget"] is None:
+        held, budget = self._held, asdict(request)
+        if held["origin"] != "solved" and held["budget"] is None:
             held["budget"] = budget
         changed = held["budget"] != budget or (held["origin"] == "solved" and held["bench"] != bench.digest)
         if held["text"] is not None and not changed and not held["wished"]:
@@ -83,11 +107,12 @@ class Desk:
         held.update(budget=budget, bench=bench.digest, wished=False, trouble=None)
         held["locks"] = bench.possible(held["locks"])
         try:
-            plan = bench.solve(budget, held["locks"], exact=exact)
+            plan = bench.solve(request, held["locks"], exact=exact)
         except WorkbenchError as error:
-            held["trouble"] = f"With these locks, {error}."
+            held["trouble"] = f"With these locks, {error}." if held["locks"] else f"{error}."
             return
-        held.update(text=dumps(plan), origin="solved", hand=None, former=None, exact=exact, turn=held["turn"] + 1)
+        replaced = {"text": dumps(plan), "origin": "solved", "hand": None, "former": None, "told": []}
+        held.update(**replaced, exact=exact, turn=held["turn"] + 1)
 
     def wish(self, *, exact: bool = False) -> None:
         """Ask `settle` to solve again around the locks; `exact` also proves that no plan is better."""
@@ -100,21 +125,36 @@ class Desk:
         if held["text"] is None or dict(widths) == widths_of(parse(held["text"].encode("utf-8"))):
             held["hand"] = None
         elif not held["hand"] or held["hand"]["widths"] != dict(widths):
-            plan = bench.by_hand(widths, locks, held["budget"])
+            plan = bench.by_hand(widths, locks, Request(**held["budget"]))
             held["hand"] = {"widths": dict(widths), "text": dumps(plan)}
 
     def upload(self, raw: bytes, inspected: Document) -> None:
-        """Put an uploaded plan in place of the current one; one that is refused changes nothing but `trouble`."""
+        """Put an uploaded plan in place of the current one; one that is refused changes nothing but `trouble`.
+
+        What was made elsewhere (see `allocation.importing`) becomes a plan of ours, and `told` says what was lost.
+        """
         try:
-            plan = parse(raw)
-            check_against(plan, inspected["matrices"], inspected["model"])
-            _check_quantizers(plan)
+            found = import_plan(raw, inspected)
+            _check_quantizers(found.plan)
         except WorkbenchError as error:
             self._held["trouble"] = f"The uploaded plan was not taken: {error}."
             return
-        text, former = raw.decode("utf-8"), self.text
-        self._held.update(_NO_PLAN | {"budget": self._held["budget"]})
-        self._held.update(text=text, uploaded=text, former=former, origin="uploaded", locks=locks_of(plan))
+        own = found.form == OUR_OWN
+        text = raw.decode("utf-8-sig") if own else dumps(found.plan)
+        self._lay(text, found.plan, "uploaded")
+        self._held["uploaded"] = text
+        self._held["told"] = [] if own else [f"It was read as a {found.form}.", *(f"{one}." for one in found.losses)]
+
+    def take(self, document: Document, origin: str) -> None:
+        """Put a plan that a study made in place of the current one."""
+        plan = read_plan(dict(document))
+        self._lay(dumps(plan), plan, origin)
+
+    def _lay(self, text: str, plan: Plan, origin: str) -> None:
+        kept = {name: self._held[name] for name in ("budget", "uploaded")}
+        former = self.text
+        self._held.update(_NO_PLAN | kept)
+        self._held.update(text=text, former=former, origin=origin, locks=locks_of(plan))
         self._held["turn"] += 1
 
     def base(self, key: str, fresh: bool) -> dict[str, Any]:
@@ -149,4 +189,5 @@ _NO_PLAN: dict[str, Any] = {
     "uploaded": None,
     "trouble": None,
     "wished": False,
+    "told": [],
 }

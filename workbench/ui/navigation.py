@@ -14,9 +14,11 @@ from streamlit.runtime.pages_manager import PagesManager
 
 TITLES = {
     "overview": "Overview",
+    "demo": "Demo",
     "weight_salience": "Weight salience",
     "input_attribution": "Input attribution",
     "attention": "Attention",
+    "reasons": "Reasons under quantization",
     "layer_error": "Layer error",
     "metric_court": "Which metric to believe",
     "trade_off": "Trade-off",

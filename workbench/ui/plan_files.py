@@ -1,4 +1,4 @@
-"""What becomes of a plan: its file, another file in its place, and what it was measured to cost."""
+"""What becomes of a plan: its files, another file in its place, and what it was measured to cost."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import streamlit as st
 
 from workbench.allocation.build import with_result
 from workbench.allocation.plan import MAX_BYTES, Plan, dumps, read_plan
-from workbench.ui import present
-from workbench.ui.desk import Desk
+from workbench.ui import plan_exports, present
+from workbench.ui.bench import Bench
+from workbench.ui.desk import ORIGINS, Desk
+from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural
-from workbench.ui.plans import Bench, Document, difference_table
+from workbench.ui.plans import Document, difference_table
 from workbench.ui.study import Shown
 
 FILE = "bit-plan.json"
 
 
-def draw_files(desk: Desk, inspected: Document) -> None:
-    """Download of the plan, upload of another one, and what the upload changed."""
+def draw_files(desk: Desk, inspected: Document, bench: Bench | None) -> None:
+    """Download of the plan, its text for other tools, upload of another one, and what the last change changed."""
     left, right = st.columns(2, gap="large")
+    plan = desk.plan
     with left:
-        st.markdown("**Take it with you**")
         if desk.text is not None:
+            st.markdown("**Take it with you**")
             st.download_button(
                 "Download the plan (JSON)", desk.text.encode("utf-8"), FILE, "application/json",
                 key="plan-download", on_click="ignore", type="primary", icon=":material/download:",
@@ -30,13 +33,19 @@ def draw_files(desk: Desk, inspected: Document) -> None:
     with right:
         key = f"plan-upload-{desk.turn}"
         st.file_uploader(
-            "Bring one back (JSON)", type="json", key=key, max_upload_size=1,
+            "Bring one back, or bring one from another tool", type=["json", "txt"], key=key, max_upload_size=1,
             on_change=_take_upload, args=(key, desk, inspected),
-            help=f"A plan for this model, at most {MAX_BYTES:,} bytes. It takes the place of the current one.",
+            help="A plan of ours; names and widths by hand (JSON), as auto-round's layer_config; a GPTQModel "
+            f"quantize_config; llama.cpp's tensor-type list. For this model, at most {MAX_BYTES:,} bytes; it takes the "
+            "place of the current plan.",
         )  # fmt: skip
-    former, plan = desk.former, desk.plan
+    if desk.told:
+        st.info("\n\n".join(markdown(one) for one in desk.told), icon=":material/translate:")
+    former = desk.former
     if former is not None and plan is not None:
-        _draw_difference(difference_table(former, plan))
+        _draw_difference(difference_table(former, plan), ORIGINS[desk.origin])
+    if plan is not None:
+        plan_exports.draw_exports(plan, bench)
 
 
 def _take_upload(key: str, desk: Desk, inspected: Document) -> None:
@@ -45,11 +54,13 @@ def _take_upload(key: str, desk: Desk, inspected: Document) -> None:
         desk.upload(file.getvalue(), inspected)
 
 
-def _draw_difference(frame: pd.DataFrame) -> None:
+def _draw_difference(frame: pd.DataFrame, origin: str) -> None:
     if frame.empty:
-        st.success("The uploaded plan treats every matrix as the former one did.", icon=":material/check:")
+        st.success(f"The plan that was {origin} treats every matrix as the former one did.", icon=":material/check:")
         return
-    st.info(f"The uploaded plan treats {plural(len(frame), 'matrix', 'matrices')} otherwise than the former one.")
+    st.info(
+        f"The plan that was {origin} treats {plural(len(frame), 'matrix', 'matrices')} otherwise than the former one."
+    )
     present.table(frame, key="plan-difference", file_name="plan-difference.csv", label="What changed", expanded=True)
 
 
@@ -91,10 +102,8 @@ def draw_measured(measured: Shown, plan: Plan, bench: Bench | None) -> None:
 
 
 def _predicted_loss(plan: Plan, bench: Bench | None) -> float | None:
-    """The sum of what each matrix alone adds to the loss; None where the table prices something else."""
-    if bench is None or (bench.cells["measure"], bench.cells["by"]) != ("loss", "isolated"):
-        return None
-    return bench.predicted(plan)
+    """The sum of what each matrix adds to the loss; None where the table prices something else."""
+    return bench.predicted(plan) if bench is not None and bench.sums_loss else None
 
 
 def verdict(predicted: float | None, measured: float | None, error: float | None) -> str:
@@ -110,6 +119,6 @@ def verdict(predicted: float | None, measured: float | None, error: float | None
         )
     side = "more" if gap > 0 else "less"
     return (
-        f"The plan costs {number(abs(gap))} nats {side} than predicted. Adding up what each matrix costs alone is not "
-        "the whole truth where few bits are left: errors meet. The two texts differ, too."
+        f"The plan costs {number(abs(gap))} nats {side} than predicted. Sums fail here: where few bits are left, "
+        "errors of matrices meet, and no sum over matrices is the whole truth. The two texts differ, too."
     )

@@ -17,6 +17,7 @@ __all__ = [
     "csv",
     "duration",
     "how_to_read",
+    "notes",
     "number",
     "percent",
     "plot",
@@ -129,6 +130,12 @@ def columns(frame: pd.DataFrame, formats: Mapping[str, str] | None = None) -> di
 def csv(frame: pd.DataFrame) -> bytes:
     """The frame as CSV in UTF-8; text that a spreadsheet would run as a formula is defused."""
     return frame.map(cell).to_csv(index=False).encode("utf-8")
+
+
+def notes(document: Mapping[str, Any]) -> None:
+    """What a study says of its reading, such as that a prompt was cut; nothing where it says nothing."""
+    for note in document.get("notes") or ():
+        st.caption(markdown(note))
 
 
 def how_to_read(text: str) -> None:

@@ -1,10 +1,11 @@
-"""The parts of the Trade-off page: which points, the chart, one point's facts, what cannot be told apart."""
+"""The parts of the Trade-off page: which points, the chart, what cannot be told apart."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -14,10 +15,10 @@ from workbench.allocation.plan import parse, stored_bits
 from workbench.figures.frames import keep
 from workbench.figures.tradeoff import tradeoff_scatter
 from workbench.ui import controls, picking, rows
-from workbench.ui.defaults import Spec, uniform_points
+from workbench.ui.defaults import Spec, scheme_label
 from workbench.ui.desk import Desk
 from workbench.ui.escape import markdown
-from workbench.ui.numbers import number, percent, plural
+from workbench.ui.numbers import number, plural
 from workbench.ui.plans import bare
 from workbench.ui.study import Shown
 
@@ -29,9 +30,28 @@ CERTAIN = 2.0
 """Differences below this many standard errors are called noise."""
 
 
-def point_choice(model: str, scheme: Spec) -> list[Spec]:
-    """Draw which plans of this session join the uniform widths; returns the points to measure."""
-    points = uniform_points(scheme, scheme["bits"] or [])
+@dataclass(frozen=True)
+class Points:
+    """Measured points of one text, from the study of points chosen by hand and from that of plans along budgets.
+
+    Attributes:
+        frame: a row a point, as `readable` gives it.
+        plans: the plan of each point that has one, by its label.
+        reference: perplexity of the full model.
+        text: facts of the evaluation text.
+        place: where the points are drawn, greyed when one of the results answers other choices.
+    """
+
+    frame: pd.DataFrame
+    plans: dict[str, Spec]
+    reference: float | None
+    text: dict[str, Any]
+    place: Shown
+
+
+def point_choice(model: str, schemes: Sequence[Spec]) -> list[Spec]:
+    """Draw which plans of this session join the uniform schemes; returns the points to measure."""
+    points = [{"label": scheme_label(one), "scheme": one} for one in schemes]
     held = session_plans(model)
     if not held:
         st.caption("A plan that you make or upload on the page Bit allocation joins these points.")
@@ -56,11 +76,19 @@ def plan_point(name: str, text: str) -> Spec:
 
 def readable(shown: Shown) -> pd.DataFrame:
     """The measured points with `kind`, `error` (of the perplexity) and `dominated`."""
-    frame = shown.tables["points"].reset_index(drop=True)
-    plans = {point["label"] for point in shown.spec["points"] if point.get("plan") is not None}
+    frame, plans = shown.tables["points"].reset_index(drop=True), plans_of(shown)
+    return judged(frame.assign(kind=["plan" if label in plans else "uniform" for label in frame["label"]]))
+
+
+def plans_of(shown: Shown) -> dict[str, Spec]:
+    """The plans among the points of the study `tradeoff`, by label."""
+    return {point["label"]: point["plan"] for point in shown.spec["points"] if point.get("plan") is not None}
+
+
+def judged(frame: pd.DataFrame) -> pd.DataFrame:
+    """Measured rows with `error` (of the perplexity) and `dominated`; an unknown perplexity is infinite."""
     perplexity = frame["perplexity"].astype(float).fillna(math.inf)
     return frame.assign(
-        kind=["plan" if label in plans else "uniform" for label in frame["label"]],
         perplexity=perplexity,
         error=perplexity * frame["delta_standard_error"].astype(float),
         dominated=dominated(frame["stored_bits"].tolist(), perplexity.tolist()),
@@ -96,28 +124,15 @@ def _amount(gap: float, error: float) -> str:
     return f"{number(gap, 2, sign=True)} nats a token, standard error {number(error, 2)}"
 
 
-def draw_points(shown: Shown) -> None:
-    """The chart, what is noise, and the facts of the chosen point."""
-    frame, reference = readable(shown), shown.document["reference"]["perplexity"]
-    labels = list(frame["label"])
-    above = st.container()
-    chosen = controls.select("Point in detail", labels, labels[-1], key="point")
-    with above:
-        if reference is None or not any(math.isfinite(value) for value in frame["perplexity"]):
-            st.error("No point has a finite perplexity on this text, so that there is nothing to draw.")
-        else:
-            draw_chart(frame, reference, chosen, key="tradeoff", control="point")
-        draw_noise(frame, shown.document["text"])
-    _draw_facts(rows.named(frame, "label", chosen), shown, reference)
-
-
-def draw_chart(frame: pd.DataFrame, reference: float, chosen: str, *, key: str, control: str) -> None:
+def draw_chart(
+    frame: pd.DataFrame, reference: float, chosen: str, *, key: str, control: str, pinned: str | None = None
+) -> None:
     """The chart of what `readable` gives; a click sets the control of that key to the point's label."""
     finite = keep(frame, [math.isfinite(value) for value in frame["perplexity"]])
     best, lost = rows.smallest(finite, "perplexity"), len(frame) - len(finite)
     labels = list(frame["label"])
     picking.chart(
-        tradeoff_scatter(frame, reference=reference, selected=chosen),
+        tradeoff_scatter(frame, reference=reference, selected=chosen, pinned=pinned),
         alt=f"Stored bits against perplexity of {plural(len(finite), 'point')}; the full model has "
         f"{number(reference)}. Nearest to it: {best['label']} with {number(best['perplexity'])} at "
         f"{number(best['stored_bits'])} stored bits.",
@@ -140,28 +155,3 @@ def draw_noise(frame: pd.DataFrame, text: dict[str, Any]) -> None:
             with st.expander(f"{len(sentences) - TOLD} more that cannot be told apart"):
                 st.markdown("\n\n".join(sentences[TOLD:]))
         st.caption(f"More than {text['tokens']:,} tokens (in the sidebar, under Texts) would tell smaller differences.")
-
-
-def _draw_facts(row: rows.Row, shown: Shown, reference: float | None) -> None:
-    st.markdown(f"**{markdown(row['label'])}**")
-    change = row["perplexity"] / reference - 1 if reference else None
-    columns = st.columns(5)
-    columns[0].metric(
-        "Stored bits per weight", f"{row['stored_bits']:.3f}", help=f"The codes alone: {number(row['nominal_bits'])}."
-    )
-    columns[1].metric("Perplexity", number(row["perplexity"], 4), help=f"{percent(change)} above the full model.")
-    error = number(row["delta_standard_error"], 2)
-    columns[2].metric(
-        "Rise of the loss", number(row["delta_loss"]), help=f"Nats a token; standard error {error}, paired."
-    )
-    columns[3].metric("Divergence", number(row["kl_mean"]), help="Mean KL of the next-token distribution, nats.")
-    columns[4].metric("Same likeliest token", percent(row["top1_agreement"]))
-    if row["dominated"]:
-        st.write("Another point is at least as small and as good: there is no reason to take this one.")
-    point = next(one for one in shown.spec["points"] if one["label"] == row["label"])
-    if point.get("plan") is not None:
-        widths = pd.Series([tensor["bits"] for tensor in point["plan"]["tensors"].values()]).value_counts().sort_index()
-        counts = ", ".join(
-            f"{plural(int(count), 'matrix', 'matrices')} at {bits} bits" for bits, count in widths.items()
-        )
-        st.write(f"In this plan: {counts}.")

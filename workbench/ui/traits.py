@@ -22,6 +22,11 @@ def widths(described: Description, offered: Sequence[int] = WIDTHS) -> list[int]
     return [] if has_fixed_width(described) else [b for b in offered if b in described["traits"].get("widths", WIDTHS)]
 
 
+def reads_text(described: Description) -> bool:
+    """Whether the weights that the method gives may depend on the calibration text."""
+    return bool(described["needs"]) or described["traits"].get("scope") in ("block", "model")
+
+
 def own_group(described: Description) -> int | None:
     """The one group size that the method has, -1 for whole rows; None where it can be chosen."""
     return described["traits"].get("fixed_group")

@@ -24,13 +24,20 @@ KINDS = {
     "evaluate": "quality on the evaluation text",
     "sensitivity": "sensitivity of every matrix",
     "tradeoff": "quality against size",
+    "allocate": "plan decided by measuring",
+    "guarded": "fewest bits that keep the reasons",
+    "front": "plans along budgets",
     "attribute": "input attribution",
     "token_weights": "weights behind each token",
     "attention_maps": "attention of every head",
     "compare_attribution": "maps of several methods",
     "drift": "maps of the full and the quantized model",
+    "drift_curve": "drift of maps by width",
     "damage_map": "damage by matrix and token",
     "blame": "tokens to blame",
+    "reliability": "error bars of maps",
+    "token_flow": "weights that carry a token",
+    "generate": "texts side by side",
 }
 """Kind of a study -> what a person calls it."""
 
@@ -75,6 +82,6 @@ def differences(before: Spec, after: Spec) -> str:
 
 def summary(spec: Spec) -> str:
     """A spec in one line for a table of jobs; plain text, not escaped."""
-    wanted = ("model", "metric", "method", "quantizer", "bits", "scheme", "schemes", "prompt")
+    wanted = ("model", "metric", "method", "quantizer", "quantizers", "bits", "budget", "scheme", "schemes", "prompt")
     parts = [value_words(name, spec[name]) for name in wanted if spec.get(name) not in (None, "", [], {})]
     return ", ".join(parts)

@@ -1,0 +1,28 @@
+# Bits for "tiny-opt": 7.807 stored bits a weight as planned.
+
+import torch
+from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
+
+# module: (bits, group size; None is a row)
+SCHEMES = {
+    "model.decoder.layers.1.self_attn.k_proj": (4, 64),
+    "model.decoder.layers.1.self_attn.v_proj": (8, 128),
+    "model.decoder.layers.1.self_attn.q_proj": (3, 64),
+    "model.decoder.layers.1.self_attn.out_proj": (4, None),
+    "model.decoder.layers.1.fc2": (2, 32),
+    "model.decoder.layers.10.self_attn.k_proj": (4, 64),
+    "model.decoder.layers.10.self_attn.v_proj": (8, 128),
+    "model.decoder.layers.10.self_attn.q_proj": (3, 64),
+    "model.decoder.layers.10.self_attn.out_proj": (4, None),
+    "model.decoder.layers.10.fc2": (2, 32),
+}
+
+
+def quantize(model, dtype=torch.float32, device="cpu"):
+    """Replace the modules of the plan, one after the other, and return the model."""
+    for name, (bits, group_size) in SCHEMES.items():
+        parent, _, last = name.rpartition(".")
+        config = BaseQuantizeConfig(nbits=bits, group_size=group_size, axis=1)
+        layer = HQQLinear(model.get_submodule(name), config, compute_dtype=dtype, device=device)
+        setattr(model.get_submodule(parent), last, layer)
+    return model

@@ -1,0 +1,21 @@
+# Bits for "tiny-opt": 7.807 stored bits a weight as planned.
+
+CONFIG = {
+    "quant_cfg": [
+        {"quantizer_name": "*", "enable": False},
+        {"quantizer_name": "model.decoder.layers.1.self_attn.k_proj.weight_quantizer", "cfg": {"num_bits": 4, "block_sizes": {-1: 64}}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.1.self_attn.v_proj.weight_quantizer", "cfg": {"num_bits": 8, "block_sizes": {-1: 128}}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.1.self_attn.q_proj.weight_quantizer", "cfg": {"num_bits": 3, "block_sizes": {-1: 64}}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.1.self_attn.out_proj.weight_quantizer", "cfg": {"num_bits": 4, "axis": 0}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.1.fc2.weight_quantizer", "cfg": {"num_bits": 2, "block_sizes": {-1: 32}}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.10.self_attn.k_proj.weight_quantizer", "cfg": {"num_bits": 4, "block_sizes": {-1: 64}}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.10.self_attn.v_proj.weight_quantizer", "cfg": {"num_bits": 8, "block_sizes": {-1: 128}}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.10.self_attn.q_proj.weight_quantizer", "cfg": {"num_bits": 3, "block_sizes": {-1: 64}}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.10.self_attn.out_proj.weight_quantizer", "cfg": {"num_bits": 4, "axis": 0}, "enable": True},
+        {"quantizer_name": "model.decoder.layers.10.fc2.weight_quantizer", "cfg": {"num_bits": 2, "block_sizes": {-1: 32}}, "enable": True},
+    ],
+    "algorithm": "max",
+}
+
+# import modelopt.torch.quantization as mtq
+# mtq.quantize(model, CONFIG, forward_loop=None)

@@ -1,0 +1,107 @@
+"""The command `report`: one self-contained page for somebody who was not there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli import arguments as words
+from workbench.cli.running import Run, put_file
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.progress import Steps
+    from workbench.studies.context import Context
+
+SHARES = {"inspected": 0.02, "evaluated": 0.38, "compared": 0.2, "written": 0.4}
+"""What part of the work each question is, about."""
+
+
+def enrol(app: typer.Typer) -> None:
+    """Add the command to the console script."""
+    app.command()(report)
+
+
+def report(
+    model: words.Model,
+    out: Annotated[Path, typer.Option("--out", help="The file to write, .html.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="What both models continue and explain [an example prompt].")
+    ] = None,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", help="How many tokens they write.")] = 48,
+    plan: words.Plan = None,
+    quantizer: words.Quantizer = None,
+    bits: words.Bits = None,
+    group_size: words.GroupSize = None,
+    symmetric: words.Symmetric = False,
+    option: words.Options = None,
+    text: words.EvaluationText = None,
+    calibration: words.Calibration = None,
+    tokens: words.Tokens = None,
+    window: words.Window = None,
+    allow_download: words.AllowDownload = False,
+    seed: words.Seed = 0,
+    threads: words.Threads = None,
+    quiet: words.Quiet = False,
+) -> None:
+    """One HTML page on what a quantization saves and costs; rtn at 4 bits when none is chosen."""
+    check_page(out, overwrite)
+    options = words.parse_pairs(option, "--option")
+    choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, options)
+    if choice["scheme"] is None and choice["plan"] is None:
+        choice["scheme"] = words.scheme(quantizer, bits, group_size, symmetric, options)
+    from workbench.report.findings import Findings
+    from workbench.report.page import page
+    from workbench.report.questions import label_of, questions
+
+    asked = questions(
+        {"model": model, "allow_download": allow_download},
+        choice,
+        {"text": text, "calibration": calibration, "tokens": tokens, "window": window},
+        prompt,
+        new_tokens,
+    )
+    job = Run(seed, threads, quiet)
+    job.prepare()
+    found = job.steps(answers(asked, job.context()))
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    read = {"calibration text": "demo:calibration" if calibration is None else Path(calibration).name}
+    origin = {"made": made, **job.provenance(), **read}
+    written = page(Findings(label=label_of(choice), **choice, **found, origin=origin))
+    put_file("the report", out, lambda path: path.write_text(written, encoding="utf-8"))
+    print(f"written to {out}", file=sys.stderr)
+
+
+def check_page(path: Path, overwrite: bool) -> None:
+    """Refuse a file that cannot or may not be written, before anything is computed.
+
+    Raises:
+        WorkbenchError: another ending, a folder that is not there, or a file that is.
+    """
+    told = f"--out has value {str(path)[:80]!r}"
+    if path.suffix != ".html":
+        raise WorkbenchError(f"{told}; a report's ending must be .html")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise WorkbenchError(f"{told}; its folder is not there or cannot be written to")
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise WorkbenchError(f"{told}, which is there already; choose another name or add --overwrite")
+
+
+def answers(asked: Mapping[str, tuple[str, dict[str, Any]]], context: Context) -> Steps[dict[str, Any]]:
+    """The documents of all questions, by the name of their part."""
+    from workbench import studies
+    from workbench.progress import within
+
+    found, start = {}, 0.0
+    for name, (kind, spec) in asked.items():
+        stop = start + SHARES[name]
+        found[name] = (yield from within(studies.start(kind, spec, context), start, stop)).document
+        start = stop
+    return found

@@ -1,0 +1,23 @@
+"""How the pictures of the page Reasons under quantization are read."""
+
+HOW_TO_READ = (
+    "**The lights.** Green, orange and red follow the bounds that are printed below them. They are about one prompt "
+    "and one method; another method may see other reasons, so it pays to look at two.\n\n"
+    "**The strips.** Orange tokens with a solid bar push towards the token that is explained, blue ones with a striped "
+    "bar push against it. All three strips share one scale. The third is orange where quantizing made a token push "
+    "more, blue where less. Choose a token to see its numbers.\n\n"
+    "**How few bits.** A point is the mean over the prompts, its bar reaches from the worst prompt to the best. 1 is "
+    "the same map. The pale band is the noise floor: two draws of the full model's own map agree no better, so that "
+    "what lies inside it is no drift; a method without chance has only the dotted line at 1. Beside it stands what "
+    "became of the answers. Where the answers hold and the maps do not, the model is right for other reasons.\n\n"
+    "**Where it is lost.** The change of the explained number between both models, split over weight matrices and "
+    "tokens: the gradient along the straight path from the quantized weights to the full ones, times the difference "
+    "of the weights. The cells add up to the change, which the badge checks. The bars are the sums of rows and "
+    "columns. Cells that cancel each other are real: one matrix may undo what another has done. The colours end where "
+    "all but one cell in a hundred lie.\n\n"
+    "**Tokens to blame.** The divergence (KL) of the two predictions, minus the same with one token replaced by a "
+    "neutral one. It needs no explanation method at all. A positive number means that the models agree more without "
+    "the token. Numbers need not add up to the divergence.\n\n"
+    "**Add to the calibration text** makes a new text for quantizers that learn from one, with what you chose in "
+    "front. What that changes is drawn when the new text is in use."
+)
