@@ -2,7 +2,15 @@
 
 import streamlit as st
 
-from workbench.ui import attribution_cost, attribution_export, attribution_methods, attribution_spans, choices, present
+from workbench.ui import (
+    attribution_cost,
+    attribution_export,
+    attribution_methods,
+    attribution_spans,
+    choices,
+    encoder_target,
+    present,
+)
 from workbench.ui import attribution_page as parts
 from workbench.ui import target as targets
 from workbench.ui.attribution_case import Case
@@ -10,12 +18,9 @@ from workbench.ui.navigation import guard
 
 guard()
 
-st.title("Which words drive the next word?")
-st.write(
-    "A language model reads a prompt and predicts the next token, a word or a piece of one. Here every token of the "
-    "prompt gets a score: how much it pushes the model towards one prediction. Below, the same for the model with "
-    "fewer bits: same answer, same reasons? And how far these scores can be believed."
-)
+title, meaning = encoder_target.QUESTIONS[encoder_target.kind_of(choices.model())]
+st.title(title)
+st.write(meaning)
 
 model, texts = choices.model(), choices.texts(measure=False)
 prompt = choices.prompt()

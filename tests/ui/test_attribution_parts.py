@@ -104,17 +104,17 @@ def target_script() -> None:
 @pytest.mark.parametrize(
     ("given", "asked"),
     [
-        ({"output": "probability", "target": " d", "contrast": " e"}, ("prob: d", " e", None, False)),
+        ({"output": "probability", "target": " d", "contrast": " e"}, ("prob: d", " e", None, False, None)),
         (
             {"output": "a group of next tokens", "target": '" d", c', "contrast": '"e,"'},
-            ('group:[" d", "c"]', '["e,"]', None, False),
+            ('group:[" d", "c"]', '["e,"]', None, False, None),
         ),
-        ({"output": "a continuation", "target": " dog ran"}, ("continuation: dog ran", None, None, False)),
-        ({"output": "answer options together", "target": "a, b"}, ('attentiveness:["a", "b"]', None, None, False)),
-        ({"output": "hesitation (entropy)", "target": "x", "contrast": "y"}, ("entropy:", None, None, False)),
-        ({"output": "distance from the full model (KL)"}, ("kl:", None, None, False)),
-        ({"explain": "9-10", "target": "x", "contrast": " dog"}, ("continuation:", " dog", (8, 10), False)),
-        ({"explain": "seven"}, ("logprob:", None, None, False)),
+        ({"output": "a continuation", "target": " dog ran"}, ("continuation: dog ran", None, None, False, None)),
+        ({"output": "answer options together", "target": "a, b"}, ('attentiveness:["a", "b"]', None, None, False, None)),
+        ({"output": "hesitation (entropy)", "target": "x", "contrast": "y"}, ("entropy:", None, None, False, None)),
+        ({"output": "distance from the full model (KL)"}, ("kl:", None, None, False, None)),
+        ({"explain": "9-10", "target": "x", "contrast": " dog"}, ("continuation:", " dog", (8, 10), False, None)),
+        ({"explain": "seven"}, ("logprob:", None, None, False, None)),
     ],
 )
 def test_every_kind_of_target_is_asked_as_the_study_reads_it(given: dict[str, str], asked: tuple[Any, ...]) -> None:
@@ -182,8 +182,8 @@ def test_the_verdict_names_directions_and_counts_random_orders() -> None:
     assert table["a"].tolist()[0] == -3.0
     assert math.isnan(table["b"].tolist()[1])
     told, alike = attribution_verdict.verdict_sentences({"methods": methods, "random": {"orders": 20, "auc": -0.5}})
-    assert "a faster than 20.0 of 20 (z 2.5)" in told
-    assert "b faster than 10.0 of 20" in told
+    assert "a faster than 20 of 20 (z 2.5)" in told
+    assert "b faster than 10 of 20" in told
     assert alike.endswith("learned: a.")
 
 

@@ -84,7 +84,7 @@ def verdict_sentences(document: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield (
         "Taking tokens away in the order of a map lowers what is explained faster than taking them away in random "
-        f"order does, if the map is good. Here {_listed(told)}. Fewer than {number(SURE * orders)} of {orders} may be "
+        f"order does, if the map is good. Here {_listed(told)}. Fewer than {SURE * orders:g} of {orders} may be "
         "chance."
     )
     alike = [one["name"] for one in methods if (one.get("randomised_spearman") or 0.0) > ALIKE]
@@ -97,7 +97,7 @@ def verdict_sentences(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _draws(share: float | None, orders: int) -> str:
     """How many of the random orders a share stands for; draws count half."""
-    return number(None if share is None else share * orders)
+    return "none" if share is None else f"{share * orders:g}"
 
 
 def _listed(names: Sequence[str]) -> str:

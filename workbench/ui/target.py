@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from workbench import settings
-from workbench.ui import address, choices, controls
+from workbench.ui import address, choices, controls, encoder_target
 from workbench.ui.attribution_spans import spans_choice, written
 from workbench.ui.defaults import DEMO, Explained, Spec
 from workbench.ui.escape import markdown, visible
@@ -52,6 +52,9 @@ NONE = ("Next token to explain", "all of them at once", "This is a property of t
 
 def target_choice() -> Explained:
     """Draw what is to be explained."""
+    encoder = encoder_target.kind_of(choices.model())
+    if encoder is not None:
+        return encoder_target.target_choice(encoder)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         kind = controls.select(
             "Measured as",
@@ -143,6 +146,7 @@ def choices_of(spec: Spec) -> Iterator[tuple[str, Any]]:
     yield "contrast", quoted(json.loads(contrast)) if kind in LISTS and contrast else contrast
     yield EXPLAIN, written((span[0], span[1])) if span else ""
     yield CHAT, bool(spec.get("chat"))
+    yield encoder_target.SECOND, spec.get("second") or ""
 
 
 def _split(target: str) -> tuple[str, str]:
@@ -160,7 +164,10 @@ def suggest(document: Mapping[str, Any]) -> None:
     """Offer the likeliest next tokens of an attribution's document as targets, with their probabilities."""
     if document.get(EXPLAIN):
         return
-    shares = {one["token"]: percent(math.exp(one["logprob"])) for one in document["top"][:SUGGESTED]}
+    likely = [one for one in document["top"][:SUGGESTED] if one["logprob"] is not None]
+    if not likely:  # a bare encoder predicts nothing
+        return
+    shares = {one["token"]: percent(math.exp(one["logprob"])) for one in likely}
     st.pills(
         "The model expects",
         list(shares),

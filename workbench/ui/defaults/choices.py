@@ -23,12 +23,14 @@ class Explained(NamedTuple):
         contrast: the token that it is held against.
         explain: tokens of the prompt that are explained, given those before: the first, and one past the last.
         chat: whether the prompt is put into the model's chat template.
+        second: for an encoder, the other text of a pair or the one that the prompt is compared with.
     """
 
     target: str | None
     contrast: str | None = None
     explain: tuple[int, int] | None = None
     chat: bool = False
+    second: str | None = None
 
 
 LIKELIEST = Explained("logprob:")

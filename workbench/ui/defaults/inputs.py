@@ -45,7 +45,12 @@ def attribute(
     texts: Texts | None = None,
 ) -> Question:
     """What each token of the prompt contributes to the target; the likeliest next token when no target is named."""
-    units = {"second": None, "slots": None, "granularity": None, "aggregation": None}  # pages gather scores themselves
+    units = {
+        "second": explained.second,
+        "slots": None,
+        "granularity": None,
+        "aggregation": None,
+    }  # pages gather scores themselves
     asked = {**explained_keys(explained), "method": method, "options": dict(options or {})}
     return "attribute", spec_of(model, prompt=prompt, **asked, **units, **quantized_of(scheme, plan, texts))
 
