@@ -35,7 +35,7 @@ test: install-dev chromium ## the core tests, under 10 minutes on 2 cores
 	$(ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m "not slow" -q
 
 test-slow: install-dev chromium ## the rest, under 30 minutes
-	$(ENVIRONMENT) $(BIN)/python -m pytest -m slow -q
+	$(ENVIRONMENT) $(BIN)/python -m pytest $(PARALLEL) -m slow -q
 
 check: install-dev ## lint, format, types, import floors
 	$(BIN)/ruff check .

@@ -101,6 +101,9 @@ def target_script() -> None:
     address.finish()
 
 
+NO_MORE = (None, None, False, None)
+
+
 @pytest.mark.parametrize(
     ("given", "asked"),
     [
@@ -110,7 +113,10 @@ def target_script() -> None:
             ('group:[" d", "c"]', '["e,"]', None, False, None),
         ),
         ({"output": "a continuation", "target": " dog ran"}, ("continuation: dog ran", None, None, False, None)),
-        ({"output": "answer options together", "target": "a, b"}, ('attentiveness:["a", "b"]', None, None, False, None)),
+        (
+            {"output": "answer options together", "target": "a, b"},
+            ('attentiveness:["a", "b"]', None, None, False, None),
+        ),
         ({"output": "hesitation (entropy)", "target": "x", "contrast": "y"}, ("entropy:", None, None, False, None)),
         ({"output": "distance from the full model (KL)"}, ("kl:", None, None, False, None)),
         ({"explain": "9-10", "target": "x", "contrast": " dog"}, ("continuation:", " dog", (8, 10), False, None)),
