@@ -18,7 +18,17 @@ from workbench.studies.context import Context
 from workbench.ui.defaults import every_opening
 
 RISE = {8: (-0.005, 0.005), 4: (0.015, math.inf), 3: (0.1, math.inf), 2: (0.6, math.inf)}
-OF_THIS_COMPUTER = {"reused", "computed", "seconds", "tokens_per_second", "runs", "device", "memory_bytes", "threads"}
+OF_THIS_COMPUTER = {
+    "created",
+    "reused",
+    "computed",
+    "seconds",
+    "tokens_per_second",
+    "runs",
+    "device",
+    "memory_bytes",
+    "threads",
+}
 SHARED_PHRASE = 12
 
 
