@@ -158,7 +158,9 @@ def test_a_kill_leaves_no_orphan_and_the_sweep_goes_on(
     page.goto(f"{address}/")
     expect(page.locator("[data-testid=stPlotlyChart]").first).to_be_visible(timeout=LONG)
     page.goto(f"{address}/bit_allocation?tokens=2048")
-    page.get_by_role("button", name=re.compile("Compute what each matrix costs|again", re.IGNORECASE)).first.click(timeout=LONG)
+    page.get_by_role("button", name=re.compile("Compute what each matrix costs|again", re.IGNORECASE)).first.click(
+        timeout=LONG
+    )
     ended = finished(cache, "sensitivity", tokens=2048)
     assert ended["reused"] > 0
     assert ended["reused"] + ended["computed"] == len(ended["cells"])
