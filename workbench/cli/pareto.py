@@ -10,7 +10,6 @@ from workbench.cli import arguments as words
 from workbench.cli.cell_files import read_cells
 from workbench.cli.planning import By, CellsFile, MethodOptions, Mixed, Tie, listed, shared_of
 from workbench.cli.running import Run, check_out, deliver
-from workbench.errors import WorkbenchError
 
 
 def enrol(app: typer.Typer) -> None:
@@ -48,7 +47,7 @@ def pareto(
     check_out(out)
     spec = {
         **shared_of(model, allow_download, quantizer, bits, group_size, symmetric, option),
-        "budgets": _numbers(budgets),
+        "budgets": words.parse_numbers(budgets, "--budgets"),
         "ways": listed(by),
         "ties": tie or [],
         "rules": [] if rules.strip() == "none" else listed(rules),
@@ -60,10 +59,3 @@ def pareto(
         "window": window,
     }
     deliver(Run(seed, threads, quiet).study("front", spec), "points", as_json=as_json, out=out)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in listed(text)]
-    except ValueError:
-        raise WorkbenchError(f"--budgets has value {text[:80]!r}; give numbers separated by commas") from None
