@@ -17,7 +17,20 @@ from pathlib import Path
 
 from benchmarks.measurement import Measurement
 
-PARTS = ("command", "kernels_cpu", "studies", "gradients", "sensitivity", "quantizers", "attribution", "app")
+PARTS = (
+    "command",
+    "kernels_cpu",
+    "studies",
+    "gradients",
+    "sensitivity",
+    "quantizers",
+    "attribution",
+    "estimates",
+    "app",
+    "cluster",
+    "streaming",
+    "scale_model",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

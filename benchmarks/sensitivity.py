@@ -36,7 +36,7 @@ from workbench.studies.texts import calibration_windows, evaluation_windows
 WIDTHS = (2, 3, 4, 8)
 BUDGETS = (2.75, 3.5, 4.5)
 NEW_BUDGET = 3.25
-PRECISION = 0.4
+PRECISION = 0.5
 TOKENS = 8192
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def _early(subject: Subject, naive: float, whole: Result) -> Iterator[Measuremen
 
 def _integral(subject: Subject, naive: float, whole: Result) -> Iterator[Measurement]:
     seconds, joint = timed(lambda: subject.table(studies.Context(), by="joint-path"))
-    yield _share("integral sweep, 4 points", seconds, naive, 1 / 6)
+    yield _share("integral sweep, 3, 3, 2 and 1 points", seconds, naive, 1 / 6)
     seconds, _ = timed(lambda: subject.table(studies.Context(), by="second-order"))
     yield _share("second-order sweep", seconds, naive)
     unseen = evaluation_windows(subject.loaded, subject.text, None, None)

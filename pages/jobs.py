@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from workbench.ui import jobs, present, session
+from workbench.ui import bundles, jobs, present, session
 from workbench.ui.navigation import guard
 
 guard()
@@ -21,6 +21,7 @@ st.subheader("Before")
 jobs.draw_history([job for job in listed if not job.active])
 if listed:
     present.table(jobs.job_table(listed), key="jobs-table", file_name="jobs.csv", label="All jobs as a table")
+bundles.draw(listed)
 present.how_to_read(
     "**Interrupted** means that the program was stopped while a job ran; what a sweep had finished is kept, and "
     "running it again goes on from there. **Failed** jobs say why. **Open** shows a result on its page, with the "

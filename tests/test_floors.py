@@ -53,8 +53,17 @@ FORBIDDEN: dict[str, set[str]] = {
         "workbench.quantizers",
     },
     "workbench/model": {"pandas", *SHOWN, *(f"workbench.{room}" for room in METHODS), "workbench.studies"},
-    "workbench/studies": {*SHOWN, "workbench.jobs", "workbench.figures", "workbench.ui", "workbench.cli"},
+    "workbench/studies": {
+        *SHOWN,
+        "workbench.cluster",
+        "workbench.jobs",
+        "workbench.figures",
+        "workbench.ui",
+        "workbench.cli",
+    },
     "workbench/allocation": {*HEAVY, *SHOWN, "workbench.studies", "workbench.model"},
+    "workbench/bundle": {*HEAVY, *SHOWN, "workbench.studies", "workbench.ui", "workbench.cli"},
+    "workbench/cluster": {*SHOWN, "pandas", "workbench.jobs", "workbench.ui", "workbench.figures", "workbench.cli"},
     "workbench/jobs": {*SHOWN, "workbench.ui", "workbench.figures", "workbench.cli"},
     "workbench/figures": {*HEAVY, "streamlit", "workbench.studies", "workbench.jobs", "workbench.ui"},
     "workbench/report": {*HEAVY, "streamlit", "workbench.studies", "workbench.jobs", "workbench.cli"},
@@ -103,6 +112,13 @@ def test_entry_points_of_the_app_keep_torch_out() -> None:
         assert not {found for found in imports_of(ROOT / name) if offends(found, HEAVY)}
 
 
+def test_ray_is_imported_in_the_room_of_the_cluster_alone() -> None:
+    outside = [p for room in ("workbench", "kernels", "pages") for p in modules_in(room) if p.parent.name != "cluster"]
+    assert not [path for path in outside if any(offends(name, {"ray"}) for name in imports_of(path))]
+    inside = {dotted(path): path for path in modules_in("workbench/cluster")}
+    assert not [name for name, path in inside.items() if "ray" in top_level_imports(path, {"ray": path})]
+
+
 def test_no_module_is_called_by_a_name_that_says_nothing() -> None:
     named = [p for room in ("workbench", "kernels", "pages") for p in modules_in(room) if p.stem in DUMPS]
     assert not named
@@ -143,6 +159,7 @@ def top_level_imports(path: Path, names: dict[str, Path]) -> set[str]:
     [
         "workbench",
         "workbench.jobs.client",
+        "workbench.cluster.wish",
         "workbench.allocation.plan",
         "workbench.allocation.solve",
         "workbench.figures.style",

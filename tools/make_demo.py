@@ -32,6 +32,9 @@ RISE_AT_LEAST = {4: 0.015, 3: 0.1, 2: 0.6}
 RISE_AT_MOST = {8: 0.005}
 SAMPLED_STORIES = 96
 STORY_TOKENS = 400
+FIRST = "first"
+"""Folder of a run of `tools/unrepeat_demo.py` with the records of the stage before it."""
+
 OPENINGS = (
     "Once upon a time, there was a little girl named",
     "One day, a boy named Tim went to the park.",
@@ -166,21 +169,53 @@ def repetition(samples: list[str], source: Path | None) -> str:
     return f"{own}; {others:.2f} for the model that told the training stories, of the same size and trained far longer"
 
 
+def training(run: Path, parameters: int) -> str:
+    """How it was trained, from the records of one stage or of both."""
+    first = run / FIRST if (run / FIRST).is_dir() else run
+    arguments = json.loads((first / "arguments.json").read_text())
+    corpus = json.loads((run / "tokens" / "corpus.json").read_text())
+    log = read_log(first)
+    trained = int(log[-1]["tokens"])
+    told = f"""**Training.** `tools/train_demo.py`, {trained / 1e6:.1f} million tokens ({trained / parameters:.0f} per parameter) of
+children's stories in plain English, sampled for this project from a small public story model (MIT) at temperature 0.75;
+corpus sha256 `{corpus["corpus_sha256"]}`, {corpus["corpus_bytes"] / 1e6:.0f} MB, not part of the project. Windows of {arguments["window"]}
+tokens, {arguments["batch"]} a step, AdamW, peak rate {arguments["peak_rate"]}, weight decay {arguments["weight_decay"]},
+{arguments["precision"]}, seed {arguments["seed"]}; the rate was brought to 2 % of its peak. Loss curve: `loss.csv`
+(held-out stories of the same source: {float(log[-1]["heldout_loss"]):.3f} nats at the end)."""
+    return told if first == run else f"{told}\n\n{second_stage(run)}"
+
+
+def second_stage(run: Path) -> str:
+    """What `tools/unrepeat_demo.py` did, from its records."""
+    given, log = json.loads((run / "arguments.json").read_text()), read_log(run)
+    return f"""**Second stage**, against repetition: `tools/unrepeat_demo.py`, {int(given["steps"]):,} steps of likelihood on the same corpus
+({int(log[-1]["tokens"]) / 1e6:.1f} million tokens more), every other one with sequence-level unlikelihood (Welleck et al. 2020) on
+{given["openings"]} greedy continuations of {given["told"]} tokens: a sequence of {given["ngram"]} tokens that was told before is made less
+likely (weight {given["weight"]}, peak rate {given["peak_rate"]}, to 2 % of it). Tokens that repeat so fell from
+{100 * float(log[0]["repeated_share"]):.0f} % of what is told to {100 * mean_of_last(log, "repeated_share"):.1f} % over the last five readings; held-out stories cost
+{float(log[-1]["heldout_loss"]):.3f} nats at the end (`loss_second_stage.csv`)."""
+
+
+def mean_of_last(log: list[dict[str, str]], column: str, rows: int = 5) -> float:
+    last = [float(row[column]) for row in log[-rows:]]
+    return sum(last) / len(last)
+
+
+def read_log(run: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((run / "log.csv").open()))
+
+
 def write_card(
     demo: Path, run: Path, found: dict[str, dict[str, float]], samples: list[str], source: Path | None
 ) -> None:
     """The model card, every figure from this run."""
     config = json.loads((demo / "config.json").read_text())
-    arguments = json.loads((run / "arguments.json").read_text())
-    corpus = json.loads((run / "tokens" / "corpus.json").read_text())
-    log = list(csv.DictReader((run / "log.csv").open()))
     parameters = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(demo).parameters())
     rows = "\n".join(
         f"| {bits} | {found[bits]['perplexity']:.3f} | {found[bits]['rise']:+.4f} ± {found[bits]['standard_error']:.4f} |"
         for bits in ("8", "4", "3", "2")
     )
     told = "\n".join(f"> {text.replace(chr(10), ' ')}\n" for text in samples)
-    trained = int(log[-1]["tokens"])
     (demo / "README.md").write_text(
         f"""# The embedded model: little stories
 
@@ -190,12 +225,7 @@ MLP {config["intermediate_size"]}, byte-level BPE of {config["vocab_size"]}, con
 embeddings), made for this project so that every page of the workbench shows real numbers without a download.
 Licence: that of the project (Apache-2.0).
 
-**Training.** `tools/train_demo.py`, {trained / 1e6:.1f} million tokens ({trained / parameters:.0f} per parameter) of
-children's stories in plain English, sampled for this project from a small public story model (MIT) at temperature 0.75;
-corpus sha256 `{corpus["corpus_sha256"]}`, {corpus["corpus_bytes"] / 1e6:.0f} MB, not part of the project. Windows of {arguments["window"]}
-tokens, {arguments["batch"]} a step, AdamW, peak rate {arguments["peak_rate"]}, weight decay {arguments["weight_decay"]},
-{arguments["precision"]}, seed {arguments["seed"]}; the rate was brought to 2 % of its peak. Loss curve: `loss.csv`
-(held-out stories of the same source: {float(log[-1]["heldout_loss"]):.3f} nats at the end).
+{training(run, parameters)}
 
 **Texts.** `evaluation.txt`: original stories written for this project, never trained on. `calibration.txt`: sampled from
 this model at temperature 1, fixed seed. Stories are separated by an empty line; each is read with the beginning- and
@@ -209,7 +239,7 @@ nearest, asymmetric, group 64, all block matrices (rise of the loss in nats a to
 {rows}
 
 **Limits.** It knows children's stories and nothing else: no facts, no other language, no instructions. Its plots wander,
-names change within a story, and greedy text falls into repetition ({repetition(samples, source)}).
+names change within a story, and greedy text repeats itself here and there ({repetition(samples, source)}).
 On text of another kind its perplexity is far larger and says little about quantization.
 
 **Ten greedy continuations**, as they came:
@@ -239,7 +269,11 @@ def main() -> None:
             return
         for path in staged.iterdir():
             shutil.copy(path, args.demo / path.name)
-    shutil.copy(args.run / "log.csv", args.demo / "loss.csv")
+    if (args.run / FIRST).is_dir():
+        shutil.copy(args.run / FIRST / "log.csv", args.demo / "loss.csv")
+        shutil.copy(args.run / "log.csv", args.demo / "loss_second_stage.csv")
+    else:
+        shutil.copy(args.run / "log.csv", args.demo / "loss.csv")
     write_card(args.demo, args.run, found, samples, args.source)
     print(f"perplexity {math.exp(found['full']['loss']):.3f}; written to {args.demo}")
 

@@ -83,6 +83,7 @@ FUNCTIONS: dict[str, Callable[..., Between]] = {
     "min": _elementwise(min),
     "max": _elementwise(max),
     "ceil": _elementwise(math.ceil),
+    "log": _elementwise(lambda value: math.log(max(value, math.e))),
     "power_of_two": _elementwise(lambda count: 1 << (int(count) - 1).bit_length()),
 }
 OPERATORS: dict[type[ast.operator], Callable[[Between, Between], Between]] = {

@@ -77,7 +77,7 @@ def damped_hessian(gram: Float[Tensor, "in in"], damping: float = 0.01) -> Float
     check_finite(gram, "the Gram matrix")
     if not 0 <= damping <= LARGEST_DAMPING:
         raise WorkbenchError(f"damping has value {damping}; it must lie between 0 and {LARGEST_DAMPING:g}")
-    hessian = 2 * gram.double()
+    hessian = gram.to(torch.float64, copy=True).mul_(2)
     diagonal = hessian.diagonal()
     if bool((diagonal < 0).any()):
         raise WorkbenchError("the Gram matrix has a negative value on its diagonal, so it is no Gram matrix")
@@ -101,25 +101,29 @@ def inverse_cholesky(gram: Float[Tensor, "in in"], damping: float = 0.01) -> Inv
     """
     used = damping
     while True:
-        hessian = damped_hessian(gram, used)
-        lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
-        if not bool(failed) and _well_posed(lower, hessian, gram.dtype):
+        # of a wide layer each of these matrices takes half a gigabyte: none is held longer than it is read
+        hessian = damped_hessian(gram, used).flip(0, 1)
+        energy = hessian.diagonal().clone()
+        lower, failed = torch.linalg.cholesky_ex(hessian)
+        del hessian
+        if not bool(failed) and _well_posed(lower, energy, gram.dtype):
             break
         if used >= LARGEST_DAMPING:
             raise WorkbenchError(f"the Hessian cannot be factored even with damping {LARGEST_DAMPING:g}")
         used = min(max(10 * used, SMALLEST_DAMPING), LARGEST_DAMPING)
-    identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
-    upper = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
+    factor = lower.flip(0, 1)
+    del lower
+    upper = torch.eye(len(factor), dtype=factor.dtype, device=factor.device).T  # by columns, as the solver works
+    torch.linalg.solve_triangular(factor, upper, upper=True, out=upper)
     return InverseFactor(upper, used, dead_columns(gram))
 
 
-def _well_posed(lower: Float[Tensor, "in in"], hessian: Float[Tensor, "in in"], held: torch.dtype) -> bool:
+def _well_posed(lower: Float[Tensor, "in in"], energy: Float[Tensor, " in"], held: torch.dtype) -> bool:
     """Whether every pivot stands above the rounding of the Gram as it is held.
 
     A pivot is what the other columns leave unexplained of a column's energy, so it is measured against that energy.
     Without this a Gram of fewer tokens than columns may pass by luck and give an inverse made of rounding errors.
     """
-    energy = hessian.diagonal().flip(0)
     noise = math.sqrt(len(energy)) * torch.finfo(held).eps
     return bool((lower.diagonal().square() > noise * energy).all())
 
@@ -174,6 +178,10 @@ def ascending(values: Real[Tensor, "*shape"]) -> Real[Tensor, " n"]:
     return torch.from_numpy(ordered)
 
 
+VALUES_AT_ONCE = 2**18
+"""Values turned to float64 at one time."""
+
+
 def gini(values: Real[Tensor, "*shape"]) -> float:
     """Gini coefficient of non-negative values: 0 when all are equal, (n - 1) / n when one holds everything.
 
@@ -185,11 +193,14 @@ def gini(values: Real[Tensor, "*shape"]) -> float:
     check_finite(values, "the set of scores")
     if values.numel() == 0 or bool((values < 0).any()):
         raise WorkbenchError("a Gini coefficient needs at least one score and none below zero")
-    ordered = ascending(values).double()
-    count = len(ordered)
-    place = torch.arange(1, count + 1, dtype=torch.float64, device=ordered.device)
-    total = ordered.sum()
-    return float(((2 * place - count - 1) * ordered).sum() / (count * total)) if total > 0 else 0.0
+    ordered = ascending(values)
+    count, total, weighted = len(ordered), 0.0, 0.0
+    for start in range(0, count, VALUES_AT_ONCE):
+        part = ordered[start : start + VALUES_AT_ONCE].double()
+        place = torch.arange(start + 1, start + len(part) + 1, dtype=torch.float64, device=part.device)
+        total += float(part.sum())
+        weighted += float(((2 * place - count - 1) * part).sum())
+    return weighted / (count * total) if total > 0 else 0.0
 
 
 def topk_mask(scores: Real[Tensor, "*shape"], k: int, *, by_row: bool = False) -> Bool[Tensor, "*shape"]:

@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 FORMAT = 1
+DOCUMENT = "result.json"
+"""Name of the file that holds the document."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def save(result: Result, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
-        (partial / "result.json").write_text(dumps({"format": FORMAT, "document": result.document}), encoding="utf-8")
+        (partial / DOCUMENT).write_text(dumps({"format": FORMAT, "document": result.document}), encoding="utf-8")
         for name, table in result.tables.items():
             table.to_parquet(partial / f"{name}.parquet", index=False)
         for name in result.files:
@@ -75,7 +77,7 @@ def save(result: Result, folder: Path) -> None:
 def load(folder: Path) -> Result | None:
     """Read a result, or None when there is none, or one of another format (it is computed again then)."""
     try:
-        held = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        held = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
         if held.get("format") != FORMAT:
             return None
         tables = {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}

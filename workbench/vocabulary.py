@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-STUDY_VERSION = 4
+STUDY_VERSION = 5
 """Part of every result's key: raised when a study returns other numbers or columns for the same question."""
 
 COLUMNS: dict[str, str] = {

@@ -166,7 +166,8 @@ def test_doctor(command) -> None:
     assert document["cache"]["writable"] is True
 
 
-def test_jobs_of_an_empty_store(command) -> None:
+def test_jobs_of_an_empty_store(command, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
     assert command("jobs", "list", "--json").document == {"jobs": []}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -12,16 +14,21 @@ from torch.nn.functional import cross_entropy
 from workbench.allocation.budgets import bits_request
 from workbench.allocation.plan import Plan, read_plan, stored_bits, to_document
 from workbench.allocation.planning import Wish, solved_plan
+from workbench.allocation.ties import fused_groups, read_ties
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
 from workbench.model.overlay import overlay
 from workbench.progress import Progress, run
 from workbench.studies import Context, allocate, front, guarded, inspection, sensitivity
-from workbench.studies.candidates import CLEARLY
+from workbench.studies.around import WINDOWS, revalued, values_around
+from workbench.studies.candidates import CLEARLY, Candidate, take
 from workbench.studies.choice import quantize_assignment, read_assignment
 from workbench.studies.plan_meter import PlanMeter, Reading
+from workbench.studies.reference import reference
 from workbench.studies.refine import Board, refine
-from workbench.studies.texts import windows_after
+from workbench.studies.single_changes import spread_order
+from workbench.studies.solved import solved_candidates
+from workbench.studies.texts import calibration_windows, windows_after
 
 SIZES: dict[str, Any] = {"tokens": 256, "window": 32}
 WIDTHS = (2, 4)
@@ -152,13 +159,18 @@ def board(tiny_llama: LoadedModel, texts: dict[str, str], context: Context) -> B
     return Board(cells, inspected, Wish(bits_request(3.0), widths=WIDTHS))
 
 
+def meter_of(loaded: LoadedModel, texts: dict[str, str], context: Context) -> PlanMeter:
+    windows = calibration_windows(loaded, texts["calibration"], SIZES["tokens"], SIZES["window"])
+    return PlanMeter(run(reference(loaded, windows)), windows, context)
+
+
 def test_swaps_find_what_sums_cannot_see(board: Board) -> None:
     plan = solved_plan(board.cells, board.inspected, board.wish)
     raised = [name for name, tensor in plan.tensors.items() if tensor.bits == 4]
     low = [name for name, tensor in plan.tensors.items() if tensor.bits == 2]
     same = [name for name in low if plan.tensors[name].numel == plan.tensors[raised[0]].numel] or low
     meter = Landscape((raised[0], same[0]))
-    found = run(refine(board, plan, meter, seconds=60.0, patience=200))
+    found = run(refine(board, plan, meter, seconds=60.0, patience=200, around=False))
     assert found.swaps
     assert {found.plan.tensors[name].bits for name in meter.pair} == {4}
     assert stored_bits(found.plan) <= 3.0 + 1e-9
@@ -166,9 +178,118 @@ def test_swaps_find_what_sums_cannot_see(board: Board) -> None:
     assert found.measured == meter.asked - 1
 
 
+@pytest.mark.parametrize("ties", [(), ("fused",)])
+def test_costs_around_a_plan_are_what_a_whole_run_gives(
+    tiny_llama: LoadedModel, board: Board, texts: dict[str, str], context: Context, ties: tuple[str, ...]
+) -> None:
+    groups = read_ties(ties, board.inspected["matrices"])
+    board = Board(board.cells, board.inspected, replace(board.wish, ties=groups))
+    plan = solved_plan(board.cells, board.inspected, board.wish)
+    meter = meter_of(tiny_llama, texts, context)
+    values = run(values_around(meter, plan, board.single, board.scheme_of))
+    items = revalued(board.items, values)
+    windows = meter.full.windows.ids[spread_order(len(meter.full.windows.ids))][:WINDOWS]
+    picks = board.start(plan)
+    assert picks is not None
+    before = measured_by_hand(tiny_llama, to_document(plan), windows, context)
+    for place in (0, len(items) - 1):
+        other = picks.copy()
+        other[place] = 1 - picks[place]
+        by_hand = measured_by_hand(tiny_llama, to_document(board.plan(other)), windows, context) - before
+        assert items[place].choices[picks[place]].value == 0.0
+        parts = len(getattr(items[place], "parts", (0,)))  # of tied ones each is changed alone
+        assert items[place].choices[other[place]].value == pytest.approx(by_hand, abs=2e-5 if parts == 1 else 0.02)
+
+
+def test_swaps_around_a_plan_are_measured_and_kept_where_they_help(
+    tiny_llama: LoadedModel, board: Board, texts: dict[str, str], context: Context
+) -> None:
+    meter = meter_of(tiny_llama, texts, context)
+    start = board.plan(np.array([len(item.choices) - 1 if not place else 0 for place, item in enumerate(board.items)]))
+
+    def interrupt(progress: Progress) -> None:
+        if progress.note.startswith("swap 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(refine(board, start, meter, seconds=60.0), interrupt)
+    notes: list[str] = []
+    found = run(refine(board, start, meter, seconds=60.0), lambda progress: notes.append(progress.note))
+    assert not any(note.startswith("around") for note in notes[: notes.index("swap 1: 0 taken")])  # kept from before
+    assert stored_bits(found.plan) <= 3.0 + 1e-9
+    assert found.reading.over(run(meter.read(start, "start"))).difference == pytest.approx(
+        sum(swap["difference"] for swap in found.swaps), abs=1e-9
+    )
+    assert all(swap["difference"] < -swap["standard_error"] for swap in found.swaps)
+    again = run(refine(board, start, meter, seconds=60.0))
+    assert (again.plan.tensors, again.measured) == (found.plan.tensors, found.measured)
+
+
+def test_a_search_around_a_plan_that_takes_too_long_goes_by_the_sums(board: Board) -> None:
+    def endless():
+        while True:
+            yield Progress(0, 1, "looking")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("workbench.studies.refine.values_around", lambda *_: endless())
+        plan = solved_plan(board.cells, board.inspected, board.wish)
+        found = run(refine(board, plan, Landscape((next(iter(plan.tensors)),) * 2), seconds=0.3))
+    assert found.measured > 0
+
+
+def reading(*losses: float) -> Reading:
+    return Reading(torch.tensor(losses, dtype=torch.float64)[:, None], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("free", "tied", "taken", "told"),
+    [
+        ((1.0, 1.1, 0.9), (1.01, 1.15, 0.88), "tied", "free is not better by a standard error, -0.0133 ± 0.0203 nats"),
+        ((1.0, 1.1, 0.9), (1.1, 1.2, 1.01), "free", "free: -1.0000 ± 0.0577 nats against even"),
+        ((1.99, 2.1, 1.9), (2.0, 2.0, 2.0), "even", "free is not clearly better, -0.0033 ± 0.0578 nats against even"),
+    ],
+)
+def test_the_simpler_plan_stands_where_none_is_clearly_better(free, tied, taken, told, board: Board) -> None:
+    plan = solved_plan(board.cells, board.inspected, board.wish)
+    candidates = [
+        Candidate("even", True, plan, unseen=reading(2.0, 2.0, 2.0)),
+        Candidate("free", False, plan, unseen=reading(*free)),
+        Candidate("tied", False, plan, unseen=reading(*tied), tied=True),
+    ]
+    found, reason = take(candidates)
+    assert found.label == taken
+    assert told in reason
+
+
+def test_candidates_stand_between_the_tables_and_with_fused_matrices_alike(
+    tiny_llama: LoadedModel, texts: dict[str, str], context: Context, board: Board
+) -> None:
+    spec: dict[str, Any] = {"bits": WIDTHS, "calibration": texts["calibration"], "context": context, **SIZES}
+    shares = run(sensitivity(tiny_llama, by="joint-path", **spec)).document
+    found = solved_candidates([board.cells, shares], board.inspected, board.wish)
+    between = next(one for one in found if one.label.endswith("50% of the first"))
+    values = [{row["matrix"]: row["value"] for row in table["cells"] if row["bits"] == bits}
+              for table in (board.cells, shares) for bits in WIDTHS]  # fmt: skip
+    by_hand = sum(
+        (values[WIDTHS.index(tensor.bits)][name] + values[2 + WIDTHS.index(tensor.bits)][name]) / 2
+        for name, tensor in between.plan.tensors.items()
+    )
+    assert between.predicted == pytest.approx(by_hand, abs=1e-9)
+    alike = [one for one in found if one.tied]
+    assert alike
+    for one in alike:
+        for group in fused_groups(board.inspected["matrices"]):
+            assert len({one.plan.tensors[name].bits for name in group}) == 1
+    groups = fused_groups(board.inspected["matrices"])
+    locks = {groups[0][0]: 2, groups[0][1]: 4}
+    assert not any(
+        one.tied for one in solved_candidates([board.cells], board.inspected, replace(board.wish, locks=locks))
+    )
+
+
 def test_without_time_the_plan_stays_as_it_was(board: Board) -> None:
     plan = solved_plan(board.cells, board.inspected, board.wish)
-    found = run(refine(board, plan, Landscape((next(iter(plan.tensors)),) * 2), seconds=0.0))
+    found = run(refine(board, plan, Landscape((next(iter(plan.tensors)),) * 2), seconds=0.0, around=False))
     assert found.plan == plan
     assert found.ended == "the time was spent"
 
@@ -220,6 +341,7 @@ def test_the_front_measures_what_evaluate_measures(
     spec: dict[str, Any] = {"bits": WIDTHS, "ways": ("isolated",), "context": context, **texts, **SIZES}
     asked: dict[str, Any] = {**texts, **SIZES}
     document = run(front(tiny_llama, budgets=[3.6, 2.6, 4.5142], rules=["magnitude"], **spec)).document
+    assert all(point["label"] in point["reason"] for point in document["points"])
     assert [point["budget"] for point in document["points"]] == [2.6, 3.6, 4.5142]
     assert all(point["stored_bits"] <= point["budget"] + 1e-9 for point in document["points"])
     assert [one["bits"] for one in document["uniform"]] == [2, 4]

@@ -78,7 +78,9 @@ def test_mixed_widths_are_opened_by_plain_transformers_bit_for_bit(
     assert found["bytes"] == (tmp_path / "packed" / "model.safetensors").stat().st_size
     with (tmp_path / "packed" / "model.safetensors").open("rb") as stream:
         header = int.from_bytes(stream.read(8), "little")
+        names = json.loads(stream.read(header))
     assert found["bytes"] == found["tensor_bytes"] + 8 + header
+    assert header - len(json.dumps(names, separators=(",", ":"))) < 8  # nothing but names, shapes and places, aligned
 
     written = parse((tmp_path / "packed" / "workbench-plan.json").read_bytes())
     numel = sum(one.numel for one in written.tensors.values())

@@ -9,9 +9,11 @@ import torch
 
 from workbench import studies
 from workbench.model.matrices import quantizable_matrices, read_weight
+from workbench.model.path import path_points
 from workbench.model.texts import make_windows, read_text
 from workbench.quantizers.driving.schemes import quantize_matrix
 from workbench.scheme import Scheme
+from workbench.studies.sensitivity_cells import nodes_of
 
 SIZES: dict[str, Any] = {"tokens": 192, "window": 32}
 
@@ -68,3 +70,23 @@ def test_a_width_that_is_there_is_not_walked_again(by, tiny_llama, texts, finish
     again = finish(studies.sensitivity(tiny_llama, bits=[3, 4], **asked, context=context)).document
     assert again["cells"] == more["cells"]
     assert [cell for cell in again["cells"] if cell["bits"] == 4] == first["cells"]
+
+
+def test_gauss_points_are_exact_where_midpoints_are_not() -> None:
+    for rule, miss in (("gauss", 1e-12), ("midpoint", 0.2)):
+        points = path_points(3, rule)
+        found = sum(point.weight * 6 * point.place**5 for point in points)
+        assert sum(point.weight for point in points) == pytest.approx(1.0)
+        assert abs(found - 1.0) == pytest.approx(0.0, abs=miss)
+    assert abs(sum(point.weight * 6 * point.place**5 for point in path_points(3)) - 1.0) > 0.01
+
+
+@pytest.mark.parametrize(("bits", "most"), [(2, 3), (3, 3), (4, 2), (8, 1)])
+def test_wide_grids_take_fewer_points_and_still_sum_to_the_joint_change(bits, most, tiny_llama, texts, finish) -> None:
+    assert nodes_of(bits, 4) == most
+    asked = {"bits": [bits], "by": "joint-path", "calibration": texts["calibration"], **SIZES}
+    joint = loss_at(tiny_llama, texts, bits, 1.0) - loss_at(tiny_llama, texts, bits, 0.0)
+    document = finish(studies.sensitivity(tiny_llama, **asked)).document
+    assert sum(cell["value"] for cell in document["cells"]) == pytest.approx(
+        joint, rel=0.06 if bits == 2 else 0.02, abs=2e-6
+    )

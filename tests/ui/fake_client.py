@@ -47,6 +47,7 @@ class FakeClient:
         self.refusal: str | None = None
         self.ready = True
         self.told: str | None = None
+        self.away: dict[str, dict[str, str]] = {}
         self._held: dict[str, Job | None] = {}
         self._jobs: list[Job] = []
         self._given: list[tuple[str, dict[str, Any]]] = []
@@ -106,6 +107,12 @@ class FakeClient:
 
     def ahead(self, identifier: str) -> int:
         return 0
+
+    def workers(self, identifier: str) -> list[dict[str, Any]]:
+        return []
+
+    def carried(self) -> dict[str, dict[str, str]]:
+        return self.away
 
     def methods(self) -> dict[str, list[dict[str, Any]]]:
         return registry.describe_all() if self.ready else {}

@@ -25,7 +25,7 @@ def script() -> None:
     if st.button("Put", key="put", on_click=address.put, args=("animal", "cat")):
         pass
     address.finish()
-    st.session_state["shown"] = shown
+    st.session_state["shown"], st.session_state["refused"] = shown, address.refused()
 
 
 DEFAULTS = {"animal": "dog", "bits": 4, "widths": [2, 4], "on": False, "count": 8, "rate": 1e-3, "words": "hello"}
@@ -148,3 +148,14 @@ def test_choices_stay_when_one_turns_the_page(open_page: Callable[..., AppTest])
     app.switch_page("pages/input_attribution.py").run()
     assert not app.exception
     assert app.segmented_control(key="bits").value == 2
+
+
+def test_what_no_control_offers_is_told_until_somebody_chooses_there(run: Callable[..., AppTest]) -> None:
+    app = run(animal="horse", bits="3", count="1e9")
+    told = app.session_state["refused"]
+    assert {key: (one.asked, one.instead) for key, one in told.items()} == {
+        "animal": ("horse", "dog"),
+        "count": ("1e9", "8"),
+    }
+    app.selectbox(key="animal").set_value("cat").run()
+    assert set(app.session_state["refused"]) == {"count"}

@@ -17,7 +17,7 @@ from workbench.allocation.budgets import bits_request
 from workbench.allocation.export import TARGETS, Exported, export
 from workbench.allocation.plan import Plan, parse, read_plan, stored_bits
 from workbench.errors import WorkbenchError
-from workbench.ui import defaults
+from workbench.ui import defaults, links
 from workbench.ui.bench import Bench
 from workbench.ui.budget import file_size
 from workbench.ui.decide import missed
@@ -194,6 +194,26 @@ def test_the_solver_works_around_what_was_locked(bench: Bench, memory: dict) -> 
     assert desk.origin == "solved"
     assert widths_of(desk.plan)[Q] == 8
     assert stored_bits(desk.plan) <= 3.5
+
+
+def test_a_job_that_is_opened_again_brings_its_locks_back(
+    bench: Bench, memory: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.ui.links.chosen", lambda spec: ())
+    desk = Desk(MODEL)
+    desk.settle(bench, bits_request(3.5))
+    desk.edit(bench, widths_of(desk.plan), {Q: widths_of(desk.plan)[Q]})
+    links.take_over({"model": MODEL, "locks": {Q: 8}})
+    reopened = Desk(MODEL)
+    reopened.settle(bench, bits_request(3.5))
+    assert reopened.locks == {Q: 8} == locks_of(reopened.plan)
+    assert reopened.base("another editor", True)["locks"] == {Q: 8}
+    plan = reopened.text
+    links.take_over({"model": MODEL, "locks": {Q: 8}})
+    reopened.settle(bench, bits_request(3.5))
+    assert Desk(MODEL).text == plan  # the same locks: nothing is solved again
+    links.take_over({"model": MODEL, "locks": {}})
+    assert Desk(MODEL).locks == {}
 
 
 def test_locks_that_leave_no_room_keep_the_plan_and_say_so(bench: Bench, memory: dict) -> None:

@@ -81,7 +81,9 @@ def test_plans_along_budgets_join_the_points_and_one_is_opened(along: Open) -> N
     ]
     assert not [label for label in points if label.startswith("uniform ")]  # they stand there by hand
     assert app.selectbox(key="point").value == budgets[1]
-    assert any("Taken at this budget" in one.value or "A uniform plan stands" in one.value for one in app.markdown)
+    told = [one.value for one in app.markdown if "Taken at this budget" in one.value]
+    assert len(told) == 1
+    assert "nats against" in told[0] or "of least loss" in told[0]
     assert any("Rise of the loss: predicted" in one.value for one in app.markdown)
 
 

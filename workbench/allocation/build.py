@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from workbench.allocation.blend import BLEND
 from workbench.allocation.budgets import Request, bits_request
 from workbench.allocation.cells import options_of, rows_of
 from workbench.allocation.facts import ModelFacts
@@ -18,7 +19,7 @@ from workbench.errors import WorkbenchError, shown
 
 Document = Mapping[str, Any]
 
-ADDITIVE = ("isolated", "joint-path", "second-order")
+ADDITIVE = ("isolated", "joint-path", "second-order", BLEND)
 """Ways of measuring whose sum over matrices predicts the rise of the loss."""
 
 # What a value of the table is called in a tensor's `measured`, for tables of isolated changes.

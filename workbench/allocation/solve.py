@@ -10,6 +10,7 @@ be measured on a text that the table has not seen.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -93,10 +94,16 @@ def solve_milp(
         answer.picks,
         status="optimal" if answer.finished else "stopped early",
         solver="scipy.milp",
-        version=version("scipy"),
+        version=_scipy(),
         bound=min(max(bound, answer.bound), table.value(answer.picks)),
         seconds=time.perf_counter() - started,
     )
+
+
+@functools.cache
+def _scipy() -> str:
+    """Looked up once: reading a package's facts takes longer than solving a small table."""
+    return version("scipy")
 
 
 def _lagrangian(items: Sequence[Item], table: Table, left: int) -> tuple[Picks, float]:

@@ -20,6 +20,7 @@ from torch.nn.functional import linear
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.targets import Target
 from workbench.errors import WorkbenchError
+from workbench.model.streaming import parameter_of
 
 
 def weight_flow(
@@ -93,7 +94,7 @@ def check_calls(name: str, calls: list[tuple[Tensor, Tensor]], length: int) -> N
 
 def _weight(module: nn.Module, transposed: bool) -> Float[Tensor, "out in"]:
     """The weight of a linear module as [out, in]."""
-    weight = module.get_parameter("weight").detach()
+    weight = parameter_of(module, "weight")
     return weight.T if transposed else weight
 
 

@@ -22,6 +22,7 @@ from workbench.attribution.flow import check_calls, watched
 from workbench.attribution.frozen import Frozen
 from workbench.attribution.patches import ruled
 from workbench.attribution.targets import Target
+from workbench.model.streaming import parameter_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,9 @@ def group_flow(
     for (name, module), gradient in zip(modules.items(), gradients, strict=True):
         given, gave = (one.detach().flatten(0, -2)[position].double() for one in calls[name][0])
         slope = gradient.flatten(0, -2)[position].double()
-        weight = module.get_parameter("weight").detach().double()
+        weight = parameter_of(module, "weight").double()
         weight = weight.T if name in transposed else weight
-        bias = module.bias.detach().double() if isinstance(module.bias, Tensor) else torch.zeros_like(gave)
+        bias = parameter_of(module, "bias").double() if isinstance(module.bias, Tensor) else torch.zeros_like(gave)
         flow, size = _parts(weight, given, slope, group_sizes[name])
         moved = differences.get(name)
         lost, error = (None, None) if moved is None else _parts(moved.to(weight), given, slope, group_sizes[name])

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.attribution.heads import AttentionLayer, MatrixCall, Watch
 from workbench.errors import WorkbenchError
+from workbench.model.streaming import parameter_of
 
 TOKENS_AT_ONCE = 64
 MISREAD = 0.05
@@ -137,6 +138,6 @@ def _distance(weights: Tensor, values: Tensor, target: Float[Tensor, "tok width"
 
 
 def _by_head(call: MatrixCall, heads: int) -> Float[Tensor, "head hid dim"]:
-    weight = call.module.get_parameter("weight").detach()
+    weight = parameter_of(call.module, "weight")
     matrix = weight.T if isinstance(call.module, Conv1D) else weight
     return matrix.unflatten(1, (heads, -1)).transpose(0, 1)

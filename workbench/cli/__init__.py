@@ -12,6 +12,7 @@ import typer
 
 from workbench.cli import (
     attributing,
+    bundling,
     compute,
     explaining,
     exporting,
@@ -40,6 +41,7 @@ planning.enrol(app)
 pareto.enrol(app)
 exporting.enrol(app)
 reporting.enrol(app)
+bundling.enrol(app)
 
 UsageProblem = typer.BadParameter.__bases__[0]
 

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.compute import refuse_stray
 from workbench.cli.running import Run, check_out, deliver
+from workbench.cli.stray import refuse_stray
+from workbench.cli.sweeping import ALONE, Sweep, fanning_out, sweeping
 from workbench.errors import WorkbenchError
 
 DEMO_PROMPTS = "demo:prompts"
@@ -30,6 +31,7 @@ def enrol(app: typer.Typer) -> None:
     app.command()(drift)
 
 
+@sweeping
 def compare_attribution(
     model: words.Model,
     prompt: Annotated[str, typer.Option("--prompt", help="The text whose tokens are scored.")],
@@ -57,6 +59,7 @@ def compare_attribution(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Which map to believe: agreement of methods, and what happens when tokens are removed in their order."""
     check_out(out)
@@ -83,10 +86,11 @@ def compare_attribution(
         "calibration": calibration,
     }
     refuse_stray(rest, spec)
-    result = Run(seed, threads, quiet).study("compare_attribution", spec)
+    result = Run(seed, threads, quiet, sweep).study("compare_attribution", spec)
     deliver(result, "methods", as_json=as_json, out=out)
 
 
+@fanning_out
 def drift(
     model: words.Model,
     prompts: Annotated[
@@ -109,6 +113,7 @@ def drift(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Same answer, same reasons? Attribution in the full model against the quantized one [rtn, 4 bits]."""
     check_out(out)
@@ -129,7 +134,7 @@ def drift(
         "calibration": calibration,
     }
     refuse_stray(rest, spec)
-    deliver(Run(seed, threads, quiet).study("drift", spec), "prompts", as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("drift", spec), "prompts", as_json=as_json, out=out)
 
 
 def share_options(options: dict[str, str], methods: Sequence[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:

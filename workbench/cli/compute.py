@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli import arguments as words
 from workbench.cli.running import Run, check_out, deliver
-from workbench.errors import WorkbenchError
+from workbench.cli.sweeping import ALONE, Sweep, fanning_out, sweeping
 
 
 def enrol(app: typer.Typer) -> None:
@@ -31,6 +31,7 @@ def inspect(
     deliver(result, "matrices", as_json=as_json, out=out)
 
 
+@sweeping
 def salience(
     model: words.Model,
     metric: Annotated[str, typer.Option("--metric", help="Which metric; `workbench methods salience` lists them.")],
@@ -58,10 +59,11 @@ def salience(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Which weights matter: one metric over all matrices."""
     check_out(out)
-    job = Run(seed, threads, quiet)
+    job = Run(seed, threads, quiet, sweep)
     choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric)
     job.prepare()
     from workbench import studies
@@ -92,6 +94,7 @@ def salience(
     deliver(result, "matrices", as_json=as_json, out=out)
 
 
+@fanning_out
 def evaluate(
     model: words.Model,
     plan: words.Plan = None,
@@ -110,6 +113,7 @@ def evaluate(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """What quantization costs: perplexity, KL and agreement with the full model, the error of every matrix."""
     check_out(out)
@@ -123,9 +127,10 @@ def evaluate(
         "tokens": tokens,
         "window": window,
     }
-    deliver(Run(seed, threads, quiet).study("evaluate", spec), "matrices", as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("evaluate", spec), "matrices", as_json=as_json, out=out)
 
 
+@fanning_out
 def sensitivity(
     model: words.Model,
     quantizer: words.Quantizer = None,
@@ -142,7 +147,7 @@ def sensitivity(
     budgets: Annotated[
         str | None, typer.Option("--budgets", help="With --precision: the plans that must come out the same.")
     ] = None,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Points of the joint path.")] = 4,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, help="Points of the joint path; wide grids take fewer.")] = 4,
     calibration: words.Calibration = None,
     tokens: words.Tokens = None,
     window: words.Window = None,
@@ -152,6 +157,7 @@ def sensitivity(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """What each matrix costs at each width; killed and started again, it continues."""
     check_out(out)
@@ -172,28 +178,4 @@ def sensitivity(
         "tokens": tokens,
         "window": window,
     }
-    deliver(Run(seed, threads, quiet).study("sensitivity", spec), "cells", as_json=as_json, out=out)
-
-
-def split_options(options: dict[str, str], method: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Options of the attribution method, and the rest, which the quantizer must know."""
-    from workbench.registry import attribution
-
-    known = {option.name for option in attribution.get(method).options}
-    return (
-        {name: value for name, value in options.items() if name in known},
-        {name: value for name, value in options.items() if name not in known},
-    )
-
-
-def refuse_stray(options: dict[str, str], spec: dict[str, Any]) -> None:
-    """Refuse options that no method knows where there is no quantizer that could.
-
-    Raises:
-        WorkbenchError: there are some.
-    """
-    if options and spec["scheme"] is None:
-        raise WorkbenchError(
-            f"--option has value {next(iter(options))[:80]!r}, which none of the attribution methods has; `workbench"
-            " methods attribution` lists their options"
-        )
+    deliver(Run(seed, threads, quiet, sweep).study("sensitivity", spec), "cells", as_json=as_json, out=out)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.compute import refuse_stray, split_options
 from workbench.cli.running import Run, check_out, deliver
+from workbench.cli.stray import refuse_stray, split_options
+from workbench.cli.sweeping import ALONE, Sweep, sweeping
 from workbench.errors import WorkbenchError
 
 TARGET = (
@@ -23,6 +24,7 @@ def enrol(app: typer.Typer) -> None:
     app.command()(attribute)
 
 
+@sweeping
 def attribute(
     model: words.Model,
     prompt: Annotated[str, typer.Option("--prompt", help="The text whose tokens are scored.")],
@@ -58,6 +60,7 @@ def attribute(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Which input tokens matter for what comes next, in the full or in a quantized model."""
     check_out(out)
@@ -81,7 +84,7 @@ def attribute(
     }
     refuse_stray(rest, spec)
     table = "tokens" if granularity is None else "units"
-    deliver(Run(seed, threads, quiet).study("attribute", spec), table, as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("attribute", spec), table, as_json=as_json, out=out)
 
 
 def read_span(text: str | None) -> list[int] | None:

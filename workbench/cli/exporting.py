@@ -13,6 +13,7 @@ import typer
 
 from workbench.cli import arguments as words
 from workbench.cli.running import Run, put_file
+from workbench.cli.sweeping import ALONE, Sweep, sweeping
 from workbench.errors import WorkbenchError
 
 
@@ -23,6 +24,7 @@ def enrol(app: typer.Typer) -> None:
     app.command("import")(import_plan)
 
 
+@sweeping
 def quantize(
     model: words.Model,
     out: Annotated[Path, typer.Option("--out", help="The folder to make; it must not be there.")],
@@ -41,6 +43,7 @@ def quantize(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Write a quantized checkpoint; it is kept only if a fresh process opens it and computes the same logits."""
     options = words.parse_pairs(option, "--option")
@@ -56,7 +59,7 @@ def quantize(
         "window": window,
     }
     with leaving_on_termination():
-        document = Run(seed, threads, quiet).study("checkpoint", spec).document
+        document = Run(seed, threads, quiet, sweep).study("checkpoint", spec).document
     if as_json:
         from workbench.results import dumps
 

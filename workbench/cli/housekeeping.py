@@ -105,7 +105,17 @@ def jobs(
     if job is None:
         raise WorkbenchError(f"`workbench jobs {action}` needs the id of a job; `workbench jobs list` shows them")
     held = asdict(client.cancel(job) if action == "cancel" else client.job(job))
-    print(dumps(held) if as_json else _job_line(held))
+    held["estimate"] = _estimate(client, held)
+    print(dumps(held) if as_json else "\n".join(filter(None, (_job_line(held), held["estimate"]))))
+
+
+def _estimate(client: Any, job: dict[str, Any]) -> str | None:
+    """What was expected of the last run of this question and what it took, in words; None before it ended."""
+    from workbench.estimates.record import read_record, record_key
+
+    key = record_key(job["kind"], job["spec"])
+    found = read_record(client.store.get_cells([key]).get(key))
+    return None if found is None else found.words
 
 
 def _job_line(job: dict[str, Any]) -> str:
@@ -146,13 +156,27 @@ def examine() -> dict[str, Any]:
         "transformers": _version("transformers"),
         "streamlit": _version("streamlit"),
         "backend": {"lowbit": backend.name, "reason": backend.reason},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "amx": bool(torch.cpu._is_amx_tile_supported()),
+        **_computing(),
         "cores": os.cpu_count(),
         "memory": {"total_bytes": psutil.virtual_memory().total, "available_bytes": psutil.virtual_memory().available},
         "chromium": chromium,
         "demo": (demo_folder() / "model.safetensors").exists(),
         "cache": {"folder": str(folder), "bytes": size, "writable": _writable(folder)},
+    }
+
+
+def _computing() -> dict[str, Any]:
+    """Devices and types of numbers: what there is, what is taken and why, and how fast the CPU multiplies."""
+    from workbench.model.devices import choose_device, devices, name_of, product_speeds
+    from workbench.model.numbers import amx_flags, choose_type
+
+    device, numbers = choose_device(), choose_type(None)
+    speeds = {name: f"{2 * speed / 1e9:.0f} GFLOP/s" for name, speed in product_speeds().items()}
+    return {
+        "devices": {one: name_of(one) for one in devices()},
+        "device": {"chosen": device.name, "reason": device.reason},
+        "amx": {"flags": list(amx_flags()), "products": speeds},
+        "numbers": {"chosen": numbers.name, "reason": numbers.reason},
     }
 
 

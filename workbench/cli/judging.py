@@ -8,6 +8,7 @@ import typer
 
 from workbench.cli import arguments as words
 from workbench.cli.running import Run, check_out, deliver
+from workbench.cli.sweeping import ALONE, Sweep, fanning_out, sweeping
 
 Metrics = Annotated[
     str | None, typer.Option("--metrics", help="Comma-separated names; all that score single weights by default.")
@@ -22,6 +23,7 @@ def enrol(app: typer.Typer) -> None:
     app.command()(windows)
 
 
+@fanning_out
 def court(
     model: words.Model,
     quantizer: words.Quantizer = None,
@@ -39,6 +41,7 @@ def court(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Which sensitivity metric to believe: what each predicts, against the loss that was measured."""
     check_out(out)
@@ -55,9 +58,10 @@ def court(
         "tokens": tokens,
         "window": window,
     }
-    deliver(Run(seed, threads, quiet).study("court", spec), "cells", as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("court", spec), "cells", as_json=as_json, out=out)
 
 
+@sweeping
 def detach(
     model: words.Model,
     metrics: Metrics = None,
@@ -78,6 +82,7 @@ def detach(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """What is won by keeping the top weights of each metric at full precision, with random ones as the floor."""
     check_out(out)
@@ -93,9 +98,10 @@ def detach(
         "window": window,
         "seed": seed,
     }
-    deliver(Run(seed, threads, quiet).study("detach", spec), "detach", as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("detach", spec), "detach", as_json=as_json, out=out)
 
 
+@sweeping
 def agreement(
     model: words.Model,
     metrics: Metrics = None,
@@ -113,6 +119,7 @@ def agreement(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Where metrics agree: rank correlation and overlap of the top weights, for every two, per matrix and overall."""
     check_out(out)
@@ -126,9 +133,10 @@ def agreement(
         "tokens": tokens,
         "window": window,
     }
-    deliver(Run(seed, threads, quiet).study("agreement", spec), "agreement", as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("agreement", spec), "agreement", as_json=as_json, out=out)
 
 
+@sweeping
 def windows(
     model: words.Model,
     calibration: words.Calibration = None,
@@ -140,6 +148,7 @@ def windows(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Which windows of the calibration text drive the statistics, by EL2N and GraNd."""
     check_out(out)
@@ -150,7 +159,7 @@ def windows(
         "tokens": tokens,
         "window": window,
     }
-    deliver(Run(seed, threads, quiet).study("windows", spec), "windows", as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("windows", spec), "windows", as_json=as_json, out=out)
 
 
 def _names(metrics: str | None) -> list[str] | None:

@@ -10,6 +10,7 @@ from workbench.cli import arguments as words
 from workbench.cli.cell_files import read_cells
 from workbench.cli.planning import By, CellsFile, MethodOptions, Mixed, Tie, listed, shared_of
 from workbench.cli.running import Run, check_out, deliver
+from workbench.cli.sweeping import ALONE, Sweep, fanning_out
 
 
 def enrol(app: typer.Typer) -> None:
@@ -17,6 +18,7 @@ def enrol(app: typer.Typer) -> None:
     app.command()(pareto)
 
 
+@fanning_out
 def pareto(
     model: words.Model,
     budgets: Annotated[str, typer.Option("--budgets", help="Stored bits per weight, separated by commas.")],
@@ -42,6 +44,7 @@ def pareto(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Plans along the front, uniform plans and rules of thumb, each measured on the evaluation text."""
     check_out(out)
@@ -58,4 +61,4 @@ def pareto(
         "tokens": tokens,
         "window": window,
     }
-    deliver(Run(seed, threads, quiet).study("front", spec), "points", as_json=as_json, out=out)
+    deliver(Run(seed, threads, quiet, sweep).study("front", spec), "points", as_json=as_json, out=out)

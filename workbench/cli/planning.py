@@ -13,6 +13,7 @@ from workbench.cli import arguments as words
 from workbench.cli.attributing import DEMO_PROMPTS, read_prompts
 from workbench.cli.cell_files import read_cells
 from workbench.cli.running import Run, check_out, put_file
+from workbench.cli.sweeping import ALONE, Sweep, sweeping
 from workbench.errors import WorkbenchError, unknown
 
 SOLVERS = ("milp", "lagrangian")
@@ -37,6 +38,7 @@ def enrol(app: typer.Typer) -> None:
     app.command()(allocate)
 
 
+@sweeping
 def allocate(
     model: words.Model,
     budget: Annotated[
@@ -84,6 +86,7 @@ def allocate(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """Choose the bits of every matrix for a budget; without --from the sensitivity is measured first.
 
@@ -108,7 +111,7 @@ def allocate(
         "tokens": tokens,
         "window": window,
     }
-    run = Run(seed, threads, quiet)
+    run = Run(seed, threads, quiet, sweep)
     if max_kl is None and min_agreement is None:
         swaps = (0.0 if solver == "lagrangian" else REFINED_FOR) if refine is None else refine
         own = {"file_bytes": file_bytes, "ways": listed(by), "solver": solver, "refine_seconds": swaps}

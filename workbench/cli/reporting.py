@@ -13,6 +13,7 @@ import typer
 
 from workbench.cli import arguments as words
 from workbench.cli.running import Run, put_file
+from workbench.cli.sweeping import ALONE, Sweep, sweeping
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def enrol(app: typer.Typer) -> None:
     app.command()(report)
 
 
+@sweeping
 def report(
     model: words.Model,
     out: Annotated[Path, typer.Option("--out", help="The file to write, .html.")],
@@ -50,6 +52,7 @@ def report(
     seed: words.Seed = 0,
     threads: words.Threads = None,
     quiet: words.Quiet = False,
+    sweep: Sweep = ALONE,
 ) -> None:
     """One HTML page on what a quantization saves and costs; rtn at 4 bits when none is chosen."""
     check_page(out, overwrite)
@@ -68,7 +71,7 @@ def report(
         prompt,
         new_tokens,
     )
-    job = Run(seed, threads, quiet)
+    job = Run(seed, threads, quiet, sweep)
     job.prepare()
     found = job.steps(answers(asked, job.context()))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

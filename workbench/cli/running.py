@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli.keeping import keeping
+from workbench.cli.sweeping import ALONE, Sweep
 from workbench.errors import WorkbenchError
 from workbench.progress import Progress, Steps, run
 from workbench.settings import cache_folder
@@ -28,12 +30,14 @@ class Run:
         seed: seed of torch's generator.
         threads: CPU threads, `WORKBENCH_THREADS` or all cores but one when None.
         quiet: no progress.
+        sweep: memory limit, and workers on Ray.
     """
 
-    def __init__(self, seed: int = 0, threads: int | None = None, quiet: bool = False) -> None:
+    def __init__(self, seed: int = 0, threads: int | None = None, quiet: bool = False, sweep: Sweep = ALONE) -> None:
         self.seed = seed
         self.threads = threads
         self.quiet = quiet
+        self.sweep = sweep
 
     def context(self) -> Context:
         """A context whose cells and statistics lie in the cache folder."""
@@ -41,14 +45,24 @@ class Run:
         from workbench.studies.context import Context
 
         folder = cache_folder()
-        return Context(cells=Store(folder / "workbench.sqlite"), statistics=folder / "statistics")
+        store = Store(folder / "workbench.sqlite")
+        return Context(store, folder / "statistics", self.sweep.memory_limit)
 
     def study(self, kind: str, spec: Mapping[str, Any]) -> Result:
-        """Run a study of `workbench.studies` to its end."""
+        """Run a study of `workbench.studies` to its end; its result is kept where the app finds it."""
         self.prepare()
         from workbench import studies
 
-        return self.steps(studies.start(kind, spec, self.context()))
+        context, limit, wish = self.context(), self.sweep.memory_limit, self.sweep.wish
+        asked = spec if limit is None else {**spec, "memory_limit": limit}
+        if wish is None:
+            steps = studies.start(kind, asked, context)
+        else:
+            from workbench.cluster.run import start
+
+            steps = start(kind, asked, context, wish, seed=self.seed)
+        with keeping(kind, spec, context.cells, self.seed) as keep:
+            return keep(self.steps(steps))
 
     def prepare(self) -> None:
         """Threads and seed, before anything computes."""
@@ -65,13 +79,14 @@ class Run:
         import transformers
 
         from workbench import __version__
+        from workbench.model.devices import placed
 
         return {
             "tool": f"workbench {__version__}",
             "python": platform.python_version(),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
-            "device": "cpu",
+            "device": placed()["device"],
             "threads": torch.get_num_threads(),
             "seed": self.seed,
         }

@@ -6,11 +6,19 @@ for the work itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbench import settings
+from workbench.bundle.create import create
+from workbench.bundle.opening import open_bundle
+from workbench.bundle.taking import Opened
+from workbench.cluster.wish import from_environment
+from workbench.errors import WorkbenchError
+from workbench.jobs.adopted import carried_models
 from workbench.jobs.database import NOTICE
 from workbench.jobs.job import LONG, Counts, Job
 from workbench.jobs.keys import study_key
@@ -82,6 +90,10 @@ class Client:
         """How many other queued jobs go before this queued one."""
         return self.store.ahead(identifier)
 
+    def workers(self, identifier: str) -> list[dict[str, Any]]:
+        """What the workers of a running job do, a row each; none for a job that is run by one process."""
+        return self.store.workers(identifier)
+
     def busy(self) -> Counts:
         """How many jobs run and wait."""
         self._tend()
@@ -95,6 +107,33 @@ class Client:
         """
         self._tend()
         return self.store.request_cancel(identifier)
+
+    def bundle(self, identifier: str) -> bytes:
+        """The bundle of a finished job, as a file's content.
+
+        Raises:
+            WorkbenchError: it is not done, its result is gone, or its model or texts have changed since.
+        """
+        job = self.job(identifier)
+        with _room() as folder:
+            target = folder / "study.zip"
+            create(target, [job], store=self.store, shelf=self.shelf)
+            return target.read_bytes()
+
+    def open_bundle(self, content: bytes, name: str) -> Opened:
+        """Take a bundle in; `name` is what messages call it.
+
+        Raises:
+            WorkbenchError: anything about it is wrong; nothing has changed then.
+        """
+        with _room() as folder:
+            target = folder / "study.zip"
+            target.write_bytes(content)
+            return open_bundle(target, store=self.store, shelf=self.shelf, name=name)
+
+    def carried(self) -> dict[str, dict[str, str]]:
+        """Models that are known from bundles alone, each with its texts, as shown -> TEXT name."""
+        return carried_models(self.store)
 
     def methods(self) -> dict[str, list[dict[str, Any]]]:
         """The methods by kind, as the worker last described them; before it ever did, those that the program ships."""
@@ -118,7 +157,7 @@ class Client:
         Raises:
             WorkbenchError: the cache folder cannot be written, or a setting of the environment is wrong.
         """
-        for check in (thread_count, cache_limit):
+        for check in (thread_count, cache_limit, from_environment):
             check()  # raises here, where somebody reads it, and not in the worker's log
         self._supervisor.ensure()
 
@@ -131,3 +170,17 @@ class Client:
         counts = self.store.counts()
         if counts.running or counts.queued:
             self._supervisor.tend()
+
+
+@contextmanager
+def _room() -> Iterator[Path]:
+    """A folder for the body.
+
+    Raises:
+        WorkbenchError: the folder for temporary files is full or cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise WorkbenchError(f"there is no room for a temporary file: {error.strerror or error}") from error

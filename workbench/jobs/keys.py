@@ -14,10 +14,15 @@ from workbench.errors import WorkbenchError, shown
 from workbench.jobs.store import canonical
 from workbench.model.fingerprint import folder_digest
 from workbench.model.folders import find_folder
+from workbench.model.numbers import key_facts_of_numbers
 from workbench.vocabulary import STUDY_VERSION
 
 TEXT_KEYS = ("text", "text2", "calibration")
 """Keys of a spec that name texts, which may be files of the user."""
+
+
+NOT_IN_KEYS = ("memory_limit",)
+"""Keys of a spec that change how a question is answered, and not the answer."""
 
 
 def study_key(kind: str, spec: Mapping[str, Any]) -> str:
@@ -29,20 +34,43 @@ def study_key(kind: str, spec: Mapping[str, Any]) -> str:
     Raises:
         WorkbenchError: a folder is no model, a text file cannot be read, or the spec holds a number that JSON cannot.
     """
+    return key_of(key_facts(kind, spec))
+
+
+def key_facts(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a key is made of: `kind`, `spec`, `model` and `texts` as this machine has them, `version`.
+
+    Raises:
+        WorkbenchError: as `study_key`.
+    """
     name = spec.get("model")
-    facts = {
+    return {
         "kind": kind,
-        "spec": spec,
+        "spec": {key: value for key, value in spec.items() if key not in NOT_IN_KEYS},
         "model": _model(name) if isinstance(name, str) else None,
+        **(_numbers(name) if isinstance(name, str) else {}),
         "texts": {key: _file_digest(spec[key]) for key in TEXT_KEYS if _is_file(spec.get(key))},
         "version": STUDY_VERSION,
     }
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """The key of those facts.
+
+    Raises:
+        WorkbenchError: they hold a number that JSON cannot.
+    """
     return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
 
 def _model(name: str) -> str:
     found = find_folder(name)
     return folder_digest(found.path) if found is not None else f"hub:{name}"
+
+
+def _numbers(name: str) -> dict[str, str]:
+    found = find_folder(name)
+    return key_facts_of_numbers(None if found is None else found.path)
 
 
 def _is_file(name: object) -> bool:

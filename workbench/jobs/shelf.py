@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from workbench import results, settings
-from workbench.errors import WorkbenchError, shown
 from workbench.jobs.trouble import is_storage_trouble, unwritable
 from workbench.results import Result
+from workbench.sizes import parse_size
 from workbench.trimming import trim
 
 METHODS = "methods.json"
+CELLS = "cells.json"
+"""Beside a result: keys of the cells that it was made of."""
+
 DEFAULT_LIMIT = 2_000_000_000
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def cache_limit() -> int:
@@ -29,10 +31,7 @@ def cache_limit() -> int:
     given = os.environ.get("WORKBENCH_CACHE_LIMIT", "").strip()
     if not given:
         return DEFAULT_LIMIT
-    read = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", given.lower())
-    if read is None:
-        raise WorkbenchError(f"WORKBENCH_CACHE_LIMIT has value {shown(given)}; write a size such as 500 MB or 2 GB")
-    return int(float(read[1]) * UNITS[read[2]])
+    return parse_size(given, "WORKBENCH_CACHE_LIMIT")
 
 
 class Shelf:
@@ -62,8 +61,24 @@ class Shelf:
             return json.loads((self.shipped / METHODS).read_text(encoding="utf-8"))
         return {}
 
-    def save(self, key: str, result: Result) -> None:
+    def folder_of(self, key: str) -> Path | None:
+        """Where the result of that key lies, here or among the shipped ones; None when there is none."""
+        found = (self.folder / key, self.shipped / key)
+        return next((one for one in found if (one / results.DOCUMENT).is_file()), None)
+
+    def cells_of(self, key: str) -> list[str]:
+        """Keys of the cells that the study read or wrote; none where that was not written down."""
+        with suppress(OSError, ValueError):
+            return json.loads((self.folder / key / CELLS).read_text(encoding="utf-8"))
+        return []
+
+    def save(self, key: str, result: Result, cells: Collection[str] = ()) -> None:
         """Keep a result, and make room by removing those that were used longest ago.
+
+        Args:
+            key: of the study.
+            result: what it returned.
+            cells: keys of the cells that it read or wrote, to be carried with it.
 
         Raises:
             WorkbenchError: the cache folder is full or cannot be written, or its limit is no size.
@@ -71,6 +86,8 @@ class Shelf:
         limit = cache_limit()
         try:
             results.save(result, self.folder / key)
+            if cells:
+                (self.folder / key / CELLS).write_text(json.dumps(sorted(cells)), encoding="utf-8")
         except OSError as error:
             if is_storage_trouble(error):
                 raise unwritable(self.folder.parent, error.strerror) from error

@@ -13,7 +13,9 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.jobs.job import Job
@@ -44,10 +46,12 @@ class Cancelled(Exception):
 class Reporter:
     """Writes the progress of one job at most five times a second, and reads there whether it should stop."""
 
-    def __init__(self, store: Store, job: str) -> None:
+    def __init__(self, store: Store, job: str, workers: Callable[[], list[dict[str, Any]]] = list) -> None:
         self.store = store
         self.job = job
+        self.workers = workers
         self.last = -REPORT_INTERVAL
+        self.shown: list[dict[str, Any]] = []
 
     def __call__(self, progress: Progress) -> None:
         """Report; raises `Cancelled` when the job should stop."""
@@ -57,6 +61,10 @@ class Reporter:
         self.last = now
         if not self.store.progress(self.job, progress.done, progress.total, progress.note):
             raise Cancelled
+        rows = self.workers()
+        if rows != self.shown:
+            self.store.publish_workers(self.job, rows)
+            self.shown = rows
 
 
 class Worker:
@@ -82,14 +90,19 @@ class Worker:
             self.watch.current = job.id
             self.work(job)
             self.watch.current = None
+            self.store.forget_workers()
             gc.collect()
 
     def work(self, job: Job) -> None:
         """Run one job and write how it ended; the result is on disk before the job is called done."""
         log.info("job %s: %s", job.id, job.kind)
         try:
-            result = run(self.program.start(job.kind, job.spec, self.program.context), Reporter(self.store, job.id))
-            self.shelf.save(job.key, result)
+            with self.store.noting() as cells:
+                result = run(
+                    self.program.start(job.kind, job.spec, self.program.context),
+                    Reporter(self.store, job.id, self.program.workers),
+                )
+            self.shelf.save(job.key, result, cells)
         except Cancelled:
             self.store.finish(job.id, "cancelled")
         except WorkbenchError as error:
@@ -140,6 +153,7 @@ def serve(given: argparse.Namespace) -> int:
             log.info("another worker serves this cache folder")
             return 0
         store.recover()
+        store.forget_workers()
         store.publish("worker", {"pid": os.getpid(), "ready": False, "trouble": None})
         watch = Watch(store, given.parent)
         watch.start()

@@ -25,8 +25,10 @@ def _descending_sums(scores: Real[Tensor, "*shape"]) -> Float[Tensor, " upto"]:
     check_finite(scores, "the set of scores")
     if scores.numel() == 0 or bool((scores < 0).any()):
         raise WorkbenchError("a share of salience needs at least one score and none below zero; take absolute values")
-    ordered = ascending(scores).double().flip(0)
-    return torch.cat([ordered.new_zeros(1), ordered.cumsum(0)])
+    ordered = ascending(scores)
+    sums = torch.zeros(len(ordered) + 1, dtype=torch.float64, device=ordered.device)
+    sums[1:] = ordered.flip(0)
+    return sums.cumsum_(0)  # in place: a large matrix's scores are as large as itself
 
 
 def top_share(scores: Real[Tensor, "*shape"], share: float = 0.01) -> float:

@@ -59,14 +59,15 @@ def log10_histogram(scores: Real[Tensor, "*shape"], *, bins: int = 64, decades: 
     check_finite(scores, "the set of scores")
     if bool((scores < 0).any()) or not decades > 0:
         raise WorkbenchError("a histogram of logarithms needs scores that are not negative and a positive range")
-    positive = scores[scores > 0].double().log10()
+    flat = scores.flatten()  # a mask of two axes would be turned into two columns of places
+    positive = flat[flat > 0].double().log10_()
     if positive.numel() == 0:
         return None
     high = float(positive.max())
     low = max(float(positive.min()), high - decades)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    return histogram(positive.clamp(min=low, max=high), low=low, high=high, bins=bins)
+    return histogram(positive.clamp_(min=low, max=high), low=low, high=high, bins=bins)
 
 
 def block_means(channels: Real[Tensor, " channel"], limit: int = 512) -> BlockMeans:

@@ -100,10 +100,16 @@ class Accumulator:
             mean_abs=share(self.total_abs),
             max_abs=self.max_abs.float().cpu(),
             sum_sq=self.total_sq.float().cpu(),
-            gram=None if self.gram is None else share(self.gram),
+            gram=None if self.gram is None else self._mean_gram(),
             gram_blocks=None if blocks is None else share(blocks),
             sample_rows=None if self.sample is None else self.sample.cpu(),
         )
+
+    def _mean_gram(self) -> Tensor:
+        """The Gram matrix, made in place of its sum: that of a wide site takes half a gigabyte."""
+        assert self.gram is not None
+        total, self.gram = self.gram, None
+        return total.div_(self.tokens).float().cpu()
 
 
 def _block_products(rows: Float[Tensor, "tok in"]) -> Float[Tensor, "blk 128 128"]:

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from workbench.model.matrices import Matrix
+from workbench.model.streaming import parameter_of
 from workbench.progress import Progress, Steps
 
 BATCH_OPERATIONS = 8e9
@@ -44,7 +45,7 @@ def values_at(
     for matrix in matrices:
         other = weights.get(matrix.name)
         if other is not None:
-            own = model.get_parameter(matrix.name).detach()
+            own = parameter_of(model, matrix.name)
             wide = torch.promote_types(own.dtype, torch.float32)
             start, stop = own.to(wide), oriented(other, matrix).to(own.device, wide)
             values[matrix.name] = torch.lerp(start, stop, share).to(own.dtype)
@@ -54,7 +55,7 @@ def values_at(
 def make_leaves(model: nn.Module, matrices: Sequence[Matrix], values: dict[str, Tensor]) -> dict[str, Tensor]:
     """Make the named matrices leaves that want a gradient, inside `values`; unchanged ones share the model's memory."""
     for matrix in matrices:
-        held = values.get(matrix.name, model.get_parameter(matrix.name))
+        held = values[matrix.name] if matrix.name in values else parameter_of(model, matrix.name)
         values[matrix.name] = held.detach().requires_grad_()
     return {matrix.name: values[matrix.name] for matrix in matrices}
 
@@ -123,10 +124,10 @@ def sum_gradients(
     total = sum(len(batch) for batch in batches)
     sums = GradientSums()
     share = [0.0]
-    sums.grad = {name: _zeros(leaf) for name, leaf in leaves.items()} if mean else {}
-    sums.grad_sq = {name: _zeros(leaf) for name, leaf in leaves.items()} if squares else {}
+    sums.grad = {name: zeros_for(leaf) for name, leaf in leaves.items()} if mean else {}
+    sums.grad_sq = {name: zeros_for(leaf) for name, leaf in leaves.items()} if squares else {}
     for name, leaf in leaves.items():
-        leaf.register_post_accumulate_grad_hook(_taker(sums.grad.get(name), sums.grad_sq.get(name), share))
+        leaf.register_post_accumulate_grad_hook(taker(sums.grad.get(name), sums.grad_sq.get(name), share))
     for done, batch in enumerate(batches):
         yield Progress(done, len(batches), f"{note}: batch {done + 1} of {len(batches)}")
         share[0] = len(batch) / total
@@ -134,11 +135,12 @@ def sum_gradients(
     return sums
 
 
-def _zeros(leaf: Tensor) -> Tensor:
+def zeros_for(leaf: Tensor) -> Tensor:
+    """Where gradients of a leaf are summed: float32 or wider."""
     return torch.zeros_like(leaf, dtype=torch.promote_types(leaf.dtype, torch.float32), requires_grad=False)
 
 
-def _taker(total: Tensor | None, squares: Tensor | None, share: list[float]) -> Any:
+def taker(total: Tensor | None, squares: Tensor | None, share: list[float]) -> Any:
     """A hook that adds a leaf's gradient up and drops it, before that of the next matrix is made."""
 
     def take(leaf: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -37,9 +37,13 @@ class BlockTask:
         paths = dict.fromkeys(matrix.site for matrix in self.matrices)
         return {path: tuple(one for one in self.matrices if one.site == path) for path in paths}
 
-    def inputs(self, stream: Stream = "full") -> list[Float[Tensor, "window tok hid"]]:
-        """Hidden states in front of the block, batch by batch: of the full model, or behind the quantized blocks."""
-        return self.walk.stream(stream)
+    def inputs(self, stream: Stream = "full") -> Sequence[Float[Tensor, "window tok hid"]]:
+        """Hidden states in front of the block, batch by batch: of the full model, or behind the quantized blocks.
+
+        They are handed over on the CPU, as weights and statistics are; the block runs where it lies.
+        """
+        states = self.walk.stream(stream)
+        return states if self.walk.model.device.type in ("cpu", "meta") else [one.cpu() for one in states]
 
     def run(
         self,

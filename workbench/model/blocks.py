@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import torch
 import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.func import functional_call
 
 from workbench.model.backward import oriented
 from workbench.model.matrices import Matrix, quantizable_matrices
+from workbench.model.streaming import present
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +68,23 @@ class Block:
     ) -> Tensor:
         """What a module inside the block makes of its first tensor; as `run`, names outside it are ignored."""
         held = {matrix.name: matrix for matrix in self.matrices}
-        given = {name: oriented(weight, held[name]) for name, weight in weights.items()} | dict(others or {})
+        origin, home = first.device, self._home(first)
+        first = first.to(home)
+        given = {name: oriented(weight.to(home), held[name]) for name, weight in weights.items()}
+        given |= {name: value.to(home) for name, value in (others or {}).items()}
         values = {name.removeprefix(f"{path}."): value for name, value in given.items() if name.startswith(f"{path}.")}
         module = self.module if path == self.path else self.module.get_submodule(self.inner(path))
-        output: Any = functional_call(module, values, (first, *call.arguments), dict(call.keywords))
-        return output if isinstance(output, Tensor) else output[0]
+        if module is self.module:
+            output: Any = functional_call(module, values, (first, *call.arguments), dict(call.keywords))
+        else:
+            with present(self.module):  # a module inside does not fetch weights by itself
+                output = functional_call(module, values, (first, *call.arguments), dict(call.keywords))
+        return (output if isinstance(output, Tensor) else output[0]).to(origin)
+
+    def _home(self, first: Tensor) -> torch.device:
+        """Where the block's weights lie; with its input, where they are read from files when it runs."""
+        here = next(iter(self.module.parameters()), first).device
+        return first.device if here.type == "meta" else here
 
 
 @dataclass(frozen=True, eq=False)

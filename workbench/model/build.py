@@ -7,7 +7,7 @@ adapters, distributed checkpoints (their metadata is a pickle), file names of th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -20,15 +20,20 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError, shown
 from workbench.model.families import language_model, understood
-from workbench.model.memory import require_memory
+from workbench.model.fit import fit_of, room_for_blocks
+from workbench.model.stored_weights import check_finite
+from workbench.model.streamed_build import build_streamed, layout_of
 from workbench.model.tensor_files import StoredTensor, refuse
 
-PROBE = 4
-"""Tokens of the sequence that a model is tried on."""
+PROBE = 4  # tokens of the sequence that a model is tried on
 
 
 def build_model(
-    folder: Path, document: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
+    folder: Path,
+    document: Mapping[str, Any],
+    tensors: Mapping[str, StoredTensor],
+    *,
+    memory_limit: int | None = None,
 ) -> transformers.PreTrainedModel:
     """The model of a folder, every weight checked.
 
@@ -36,12 +41,14 @@ def build_model(
         folder: for messages only.
         document: its configuration, cleaned by `checks.read_config`.
         tensors: its stored tensors, by `tensor_files.stored_tensors`.
+        memory_limit: bytes that the model and the work on it may take; a larger model is read block by block.
 
     Raises:
-        WorkbenchError: an unknown or unfit architecture, tensors that do not fit it, weights that are not finite.
+        WorkbenchError: an unknown or unfit architecture, tensors that do not fit it, weights that are not finite, a
+            limit that not even one block fits in.
     """
     config, family = language_model(folder, document)
-    model = build(folder, config, family, tensors)
+    model = build(folder, config, family, tensors, memory_limit=memory_limit)
     _check_causal(folder, model)
     return model
 
@@ -51,6 +58,8 @@ def build(
     config: transformers.PreTrainedConfig,
     family: type[transformers.PreTrainedModel],
     tensors: Mapping[str, StoredTensor],
+    *,
+    memory_limit: int | None = None,
     **parts: Any,
 ) -> transformers.PreTrainedModel:
     """A model of a class, every weight checked, frozen; nothing has run through it yet.
@@ -60,15 +69,22 @@ def build(
         config: its configuration.
         family: its class.
         tensors: its stored tensors.
+        memory_limit: as of `build_model`.
         parts: what its class is told to build or to leave out.
 
     Raises:
-        WorkbenchError: tensors that do not fit it, weights that are not finite.
+        WorkbenchError: tensors that do not fit it, weights that are not finite, too little memory.
     """
     attention = "sdpa" if family._supports_sdpa else "eager"
     config._attn_implementation = attention
-    _check_shapes(folder, _skeleton(folder, config, partial(family, **parts), len(tensors)), tensors)
-    require_memory(4 * sum(tensor.numel for tensor in tensors.values()), f"model {shown(folder.name)}")
+    made = partial(family, config, **parts)
+    skeleton = _skeleton(folder, config, made, len(tensors))
+    _check_shapes(folder, skeleton, tensors)
+    fit, held = fit_of(layout_of(skeleton), config), 4 * sum(tensor.numel for tensor in tensors.values())
+    room = room_for_blocks(fit, held, folder.name, memory_limit)
+    if room is not None:
+        _check_left_out(folder, skeleton, tensors)
+        return build_streamed(folder, made, tensors, room)
     weights = _read_weights(tensors)
     with understood(folder):
         loaded: Any = family.from_pretrained(
@@ -86,6 +102,11 @@ def build(
     return model.eval().requires_grad_(False)
 
 
+def _understood_made(folder: Path, made: Callable[[], transformers.PreTrainedModel]) -> transformers.PreTrainedModel:
+    with understood(folder):
+        return made()
+
+
 def embedded_tokens(model: transformers.PreTrainedModel) -> int:
     """Number of rows of the embedding table: ids must be smaller."""
     return len(cast(Tensor, model.get_input_embeddings().weight))
@@ -94,7 +115,7 @@ def embedded_tokens(model: transformers.PreTrainedModel) -> int:
 def _skeleton(
     folder: Path,
     config: transformers.PreTrainedConfig,
-    family: Callable[[transformers.PreTrainedConfig], transformers.PreTrainedModel],
+    made: Callable[[], transformers.PreTrainedModel],
     stored: int,
 ) -> transformers.PreTrainedModel:
     """The model that a configuration describes, without memory for its weights."""
@@ -102,7 +123,7 @@ def _skeleton(
     if not isinstance(layers, int) or layers > stored:  # an absurd number would take forever to build
         refuse(folder / "config.json", f"gives {shown(layers)} layers; the weight files hold {stored} tensors")
     with understood(folder), torch.device("meta"):
-        return family(config)
+        return made()
 
 
 def _check_shapes(folder: Path, skeleton: transformers.PreTrainedModel, tensors: Mapping[str, StoredTensor]) -> None:
@@ -135,9 +156,7 @@ def _read_weights(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             refuse(file, f"cannot be read: {str(error)[:120]}")
     for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
-            bad = tensor[~torch.isfinite(tensor)][0].item()
-            refuse(tensors[name].file, f"holds tensor {shown(name)} with the value {bad}; weights must be finite")
+        check_finite(tensor, tensors[name])
     return weights
 
 
@@ -150,10 +169,18 @@ def _check_report(folder: Path, model: torch.nn.Module, report: Mapping[str, Any
     called, missing = shown(folder.name), sorted(report["missing_keys"])
     if missing:
         raise WorkbenchError(f"model {called} lacks {len(missing)} tensors of its configuration: {shown(missing[0])}")
-    known = {_any_layer(name) for name, _ in model.named_parameters()}
-    left_out = sorted(key for key in report["unexpected_keys"] if _any_layer(key) in known)
+    _check_left_out(folder, model, report["unexpected_keys"])
+
+
+def _check_left_out(folder: Path, model: torch.nn.Module, names: Iterable[str]) -> None:
+    """Refuse stored layers that the model has under other numbers only."""
+    asked = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    known = {_any_layer(name) for name in asked}
+    left_out = sorted(name for name in names if name not in asked and _any_layer(name) in known)
     if left_out:
-        raise WorkbenchError(f"model {called} holds layers that config.json leaves out: {shown(left_out[0])}")
+        raise WorkbenchError(
+            f"model {shown(folder.name)} holds layers that config.json leaves out: {shown(left_out[0])}"
+        )
 
 
 def _any_layer(name: str) -> str:
@@ -164,9 +191,9 @@ def _any_layer(name: str) -> str:
 def _check_causal(folder: Path, model: transformers.PreTrainedModel) -> None:
     """Try two sequences that differ in the last token: in a causal model, no earlier logit may notice."""
     ids = torch.arange(PROBE + 1) % embedded_tokens(model)
-    first, second = ids[:-1], torch.cat([ids[:-2], ids[-1:]])
+    tried = torch.stack([ids[:-1], torch.cat([ids[:-2], ids[-1:]])])
     with understood(folder), torch.no_grad():
-        one, other = (model(input_ids=tried[None], use_cache=False).logits[0, :-1] for tried in (first, second))
+        one, other = model(input_ids=tried, use_cache=False).logits[:, :-1]
     if not (torch.isfinite(one).all() and torch.isfinite(other).all()):
         raise WorkbenchError(f"model {shown(folder.name)} gives logits that are not finite")
     if (one - other).abs().max() > 1e-3 * one.abs().max():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,13 +46,13 @@ class LoadedEncoder(LoadedModel):
     pooling: Pooling = "mean"
 
 
-def load_encoder(name: str, *, allow_download: bool = False) -> LoadedEncoder:
-    """Open a folder that holds an encoder, by the names that `load` knows.
+def load_encoder(name: str, *, allow_download: bool = False, memory_limit: int | None = None) -> LoadedEncoder:
+    """Open a folder that holds an encoder, by the names that `load` knows; arguments as of `load`.
 
     Raises:
         WorkbenchError: no such model, or a folder that is not a sound and safe encoder.
     """
-    found = read(name, build_encoder, allow_download=allow_download)
+    found = read(name, partial(build_encoder, memory_limit=memory_limit), allow_download=allow_download)
     held = {field.name: getattr(found, field.name) for field in fields(LoadedModel)}
     held["context"] = min(found.context, _usable_positions(found.model, found.context))
     config: Any = found.model.config
@@ -62,19 +63,23 @@ def load_encoder(name: str, *, allow_download: bool = False) -> LoadedEncoder:
     return LoadedEncoder(**held, labels=labels, exclusive=len(labels) > 1 and not several)
 
 
-def load_any(name: str, *, allow_download: bool = False) -> LoadedModel:
-    """Open an encoder where the folder holds one, else a language model.
+def load_any(name: str, *, allow_download: bool = False, memory_limit: int | None = None) -> LoadedModel:
+    """Open an encoder where the folder holds one, else a language model; arguments as of `load`.
 
     Raises:
         WorkbenchError: as `load_encoder` and `load`.
     """
     folder = open_folder(name, allow_download=allow_download).path
     opened = load_encoder if names_encoder(folder, read_config(folder)) else load
-    return opened(name, allow_download=allow_download)
+    return opened(name, allow_download=allow_download, memory_limit=memory_limit)
 
 
 def build_encoder(
-    folder: Path, document: Mapping[str, Any], tensors: Mapping[str, StoredTensor]
+    folder: Path,
+    document: Mapping[str, Any],
+    tensors: Mapping[str, StoredTensor],
+    *,
+    memory_limit: int | None = None,
 ) -> transformers.PreTrainedModel:
     """The encoder of a folder, every weight checked; arguments as of `build.build_model`.
 
@@ -83,7 +88,7 @@ def build_encoder(
     """
     config, family = encoder(folder, document)
     parts = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(family).parameters else {}
-    model = build(folder, config, family, tensors, **parts)
+    model = build(folder, config, family, tensors, memory_limit=memory_limit, **parts)
     _check_both_ways(folder, model)
     return model
 

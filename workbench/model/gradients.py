@@ -13,11 +13,12 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError, unknown
 from workbench.model.block_ranges import block_ranges, check_differentiable, range_bytes
+from workbench.model.chain_sweep import STEPPING, ChainSweep
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, quantizable_matrices
 from workbench.model.memory import return_freed_memory
-from workbench.model.path import is_moved
-from workbench.model.range_sweep import STEPPING, RangeSweep
+from workbench.model.path import is_moved, path_points
+from workbench.model.range_sweep import RangeSweep
 from workbench.model.texts import Windows
 from workbench.model.weightstats import NEEDS, WeightStatistics
 from workbench.progress import Progress, Steps, within
@@ -59,6 +60,7 @@ def gradient_sweep(
     needs: Collection[str],
     weights: Mapping[str, Tensor] | None = None,
     nodes: int = 4,
+    rule: str = "midpoint",
     consume: Callable[[Matrix, WeightStatistics], None],
     memory: int | None = None,
 ) -> Steps[SweepFacts]:
@@ -69,7 +71,8 @@ def gradient_sweep(
         windows: the text whose mean token loss is differentiated; None where no need reads a text.
         needs: names from `weightstats.NEEDS`.
         weights: matrix name -> dense quantized weight `[out, in]`; None or absent where a matrix stays as it is.
-        nodes: points of the path, at the middles of as many equal parts.
+        nodes: points of the path.
+        rule: where they lie, from `path.RULES`.
         consume: is called once for every matrix, in the model's order, with `site` left out.
         memory: bytes that gradients and their working space may take; None for four fifths of those that are free.
 
@@ -77,10 +80,16 @@ def gradient_sweep(
         WorkbenchError: unknown need, no quantized weights where they are needed, windows without a next token, packed
             weights, too little memory, or a loss that is not a number.
     """
-    matrices, chosen = quantizable_matrices(loaded.model), dict(weights or {})
+    matrices, chosen = quantizable_matrices(loaded.model), weights or {}
     check_sweep(windows, needs, weights, nodes)
     check_differentiable(loaded.model, matrices)
-    sweep = RangeSweep(loaded, windows, set(needs), chosen, nodes, matrices)
+    points = path_points(nodes, rule)
+    if loaded.streamed:
+        chained = ChainSweep(loaded, windows, set(needs), chosen, points, memory)
+        if (yield from within(chained.open(), 0.0, 0.01)):
+            changed = yield from within(chained.run(consume), 0.01, 1.0)
+            return _facts(windows, chained, 1, changed)
+    sweep = RangeSweep(loaded, windows, set(needs), chosen, points, matrices)
     ranges = block_ranges(loaded.model, matrices, needs, sweep.working, memory)
     for place, part in enumerate(ranges):
         size = (sweep.working + range_bytes(loaded.model, part, needs)) / 2**30
@@ -91,14 +100,19 @@ def gradient_sweep(
             yield Progress(place + 1, len(ranges), matrix.name)
             consume(matrix, found.pop(matrix.name))
         return_freed_memory()
+    changed = sum(is_moved(loaded.model, matrix, chosen) for matrix in matrices)
+    return _facts(windows, sweep, len(ranges), changed)
+
+
+def _facts(windows: Windows | None, sweep: RangeSweep | ChainSweep, ranges: int, changed: int) -> SweepFacts:
     return SweepFacts(
         windows=0 if windows is None else len(windows.ids),
         tokens=0 if windows is None else windows.tokens,
         loss=sweep.loss,
-        ranges=len(ranges),
+        ranges=ranges,
         passes=sweep.passes,
         path_losses=sweep.path_losses,
-        changed=sum(is_moved(loaded.model, matrix, chosen) for matrix in matrices),
+        changed=changed,
     )
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from workbench.model.build import build_model, embedded_tokens
 from workbench.model.checks import check_tokenizer_files, read_config
 from workbench.model.fingerprint import config_sha256, tokenizer_sha256, weights_sha256
 from workbench.model.folders import ModelFolder, open_folder
+from workbench.model.streaming import is_streamed
 from workbench.model.tensor_files import FLOAT_BYTES, StoredTensor, stored_tensors
 
 DEFAULT_CONTEXT = 2048
@@ -84,14 +86,26 @@ class LoadedModel:
     context: int
     folder: Path | None
 
+    @property
+    def streamed(self) -> bool:
+        """Whether its blocks are read from the files whenever they run, instead of lying in memory."""
+        return is_streamed(self.model)
 
-def load(name: str, *, allow_download: bool = False) -> LoadedModel:
+
+def load(name: str, *, allow_download: bool = False, memory_limit: int | None = None) -> LoadedModel:
     """Open `demo`, a local model by name, a folder in Hugging Face format or, when allowed, a model of the hub.
 
+    Args:
+        name: which model.
+        allow_download: whether it may be fetched.
+        memory_limit: bytes that the model and the work on it may take; None for the memory that is free. A model that
+            is too large for it is read block by block (`streaming`), and nothing else about it differs.
+
     Raises:
-        WorkbenchError: no such model, or a folder that is not a sound and safe decoder-only language model.
+        WorkbenchError: no such model, a folder that is not a sound and safe decoder-only language model, or a limit
+            that not even one block fits in.
     """
-    return read(name, build_model, allow_download=allow_download)
+    return read(name, partial(build_model, memory_limit=memory_limit), allow_download=allow_download)
 
 
 def read(name: str, build: Build, *, allow_download: bool = False) -> LoadedModel:

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.model.build import PROBE, embedded_tokens
+from workbench.model.streaming import parameter_of
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,12 @@ def skipped_parameters(model: transformers.PreTrainedModel) -> list[Skipped]:
 
 
 def read_weight(model: transformers.PreTrainedModel, matrix: Matrix) -> Float[Tensor, "out in"]:
-    """The weight as contiguous float32 `[out, in]`; not to be written to, it may be the parameter's own memory."""
-    weight = model.get_parameter(matrix.name).detach()
-    return (weight.T if matrix.transposed else weight).to(torch.float32).contiguous()
+    """The weight as contiguous float32 `[out, in]` on the CPU, as statistics and gradients are handed over.
+
+    Not to be written to: it may be the parameter's own memory.
+    """
+    weight = parameter_of(model, matrix.name)
+    return (weight.T if matrix.transposed else weight).to("cpu", torch.float32).contiguous()
 
 
 def _linear_modules(model: transformers.PreTrainedModel) -> dict[str, nn.Module]:

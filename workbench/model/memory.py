@@ -8,10 +8,22 @@ import psutil
 
 from workbench.errors import WorkbenchError
 
+_bound: int | None = None
+
+
+def bound_memory(limit: int | None) -> None:
+    """Let all work of this process plan with so many bytes at most, beside the model that it holds; None lifts that.
+
+    A limit belongs to a process: the one that computes has one model and works on one study at a time.
+    """
+    global _bound
+    _bound = limit
+
 
 def available_memory() -> int:
-    """Bytes that are free now."""
-    return psutil.virtual_memory().available
+    """Bytes that work may take now: those that are free, or less under a limit."""
+    free = psutil.virtual_memory().available
+    return free if _bound is None else max(0, min(free, _bound))
 
 
 def require_memory(needed: int, purpose: str, limit: int | None = None) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from workbench.model.backward import batches_of, make_leaves, oriented, sum_gradients
 from workbench.model.block_ranges import working_bytes
+from workbench.model.chain_sweep import STEPPING
 from workbench.model.data_free import synflow_scores
 from workbench.model.hessian_product import hessian_product
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix
-from workbench.model.path import Weights, end_of, finite, step_of, walk_path
+from workbench.model.path import Point, Weights, end_of, finite, moves, step_of, walk_path
 from workbench.model.texts import Windows
 from workbench.model.weightstats import WeightStatistics
 from workbench.progress import Progress, Steps, within
-
-STEPPING = {"quantized", "path", "hessian_step"}
-"""The needs that take a quantized weight."""
 
 Found = dict[str, WeightStatistics]
 
@@ -32,7 +30,7 @@ class RangeSweep:
         windows: the text whose mean token loss is differentiated; None where no need reads a text.
         needs: names from `weightstats.NEEDS`.
         weights: where the path ends.
-        nodes: points of the path.
+        points: of the path (`path_points`).
         matrices: all matrices of the model.
 
     Attributes:
@@ -49,11 +47,11 @@ class RangeSweep:
         windows: Windows | None,
         needs: set[str],
         weights: Weights,
-        nodes: int,
+        points: Sequence[Point],
         matrices: list[Matrix],
     ) -> None:
         self.model, self.needs = loaded.model, needs
-        self.weights, self.nodes, self.matrices = weights, nodes, matrices
+        self.weights, self.points, self.matrices = weights, list(points), matrices
         self.ids = torch.zeros(0, 2, dtype=torch.int64) if windows is None else windows.ids
         self.batches = batches_of(self.model, self.ids)
         self.working = working_bytes(self.model, matrices, max(one.numel() for one in self.batches), needs)
@@ -96,17 +94,17 @@ class RangeSweep:
             found[matrix.name].grad_sq = _given(sums.grad_sq.pop(matrix.name, None), matrix)
 
     def _path(self, part: list[Matrix], found: Found) -> Steps[None]:
-        walk = walk_path(self.model, self.matrices, part, self.weights, self.nodes, self.batches, self.note)
+        walk = walk_path(self.model, self.matrices, part, self.weights, self.points, self.batches, self.note)
         sums = yield from walk
-        self.passes, self.path_losses = self.passes + self.nodes, sums.losses
+        self.passes, self.path_losses = self.passes + len(self.points), sums.losses
         for matrix in part:
             one = found[matrix.name]
-            one.nodes = self.nodes
+            one.nodes = len(self.points)
             one.path_abs = _given(sums.size.pop(matrix.name), matrix)
             one.path_signed = _given(sums.signed.pop(matrix.name), matrix)
 
     def _step_product(self, part: list[Matrix], found: Found) -> Steps[None]:
-        moved = [matrix for matrix in self.matrices if self.weights.get(matrix.name) is not None]
+        moved = [matrix for matrix in self.matrices if moves(self.weights, matrix.name)]
         steps = {matrix.name: step_of(self.model, matrix, self.weights) for matrix in moved}
         product = yield from self._product(part, steps, "Hessian times the quantization step")
         for matrix in part:

@@ -39,10 +39,10 @@ def sweep(
     sums = {site: Accumulator(width, needs, positions, model.device) for site, width in columns.items()}
     place = {"start": 0, "tokens": 0}  # of the batch that is running, read by the hooks
     hooks = [
-        model.get_submodule(site).register_forward_pre_hook(_adder(one, place), with_kwargs=True)
+        model.get_submodule(site).register_forward_pre_hook(adder(one, place), with_kwargs=True)
         for site, one in sums.items()
     ]
-    trunk, batch = _trunk(model, matrices), _windows_at_once(model, columns.values(), ids.shape[1])
+    trunk, batch = _trunk(model, matrices), windows_at_once(model, columns.values(), ids.shape[1])
     try:
         for done in range(0, len(ids), batch):
             yield Progress(done, len(ids), f"calibration window {done + 1} of {len(ids)}")
@@ -57,7 +57,9 @@ def sweep(
     return {site: sums.pop(site).finish() for site in list(sums)}, keys
 
 
-def _adder(sums: Accumulator, place: Mapping[str, int]) -> Callable[..., None]:
+def adder(sums: Accumulator, place: Mapping[str, int]) -> Callable[..., None]:
+    """A hook that adds up what a module is called with; `place` says which batch is running."""
+
     def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         sums.add(input_of(arguments, keywords), place["start"], place["tokens"])
 
@@ -70,7 +72,7 @@ def _trunk(model: transformers.PreTrainedModel, matrices: list[Matrix]) -> nn.Mo
     return model.base_model if inside else model
 
 
-def _windows_at_once(model: nn.Module, columns: Collection[int], window: int) -> int:
+def windows_at_once(model: nn.Module, columns: Collection[int], window: int) -> int:
     """Windows of a batch, a fraction of a second each; from sizes alone, so that two runs give the same bits."""
     a_token = 2 * sum(p.numel() for p in model.parameters()) + 2 * sum(width**2 for width in columns)
     return max(1, int(min(BATCH_TOKENS, BATCH_OPERATIONS / a_token) // window))

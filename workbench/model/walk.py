@@ -8,19 +8,21 @@ block has been quantized. Nothing of the model is changed at any moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from workbench.errors import WorkbenchError, shown
+from workbench.errors import shown
 from workbench.model.accumulate import Accumulator, sum_bytes
-from workbench.model.blocks import Block, Call, find_blocks
+from workbench.model.blocks import Block
+from workbench.model.hidden_file import HiddenFile
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import input_of
 from workbench.model.memory import require_memory
+from workbench.model.passage import Passage
 from workbench.model.sites import SiteStatistics, check_needs
 from workbench.model.sweep import sample_positions
 from workbench.model.texts import Windows
@@ -30,61 +32,31 @@ Stream = Literal["full", "quantized"]
 BATCH_TOKENS = 2048
 
 
-class _Arrived(Exception):
-    """The hidden states have reached the first block: what comes after it need not run."""
-
-
-class BlockWalk:
-    """Hidden states of all windows in front of a block.
+class BlockWalk(Passage):
+    """A passage of two streams.
 
     Args:
         loaded: the model.
         windows: the calibration windows.
 
-    Attributes:
-        blocks: the model's blocks in order.
-        place: which of them the hidden states stand before.
-
     Raises:
-        WorkbenchError: the model has no blocks, or the hidden states do not fit in memory.
+        WorkbenchError: the model has no blocks, or the hidden states do not fit in memory or on disk.
     """
 
     def __init__(self, loaded: LoadedModel, windows: Windows) -> None:
-        self.model, self.windows = loaded.model, windows
-        self.blocks = find_blocks(loaded.model)
-        if not self.blocks:
-            raise WorkbenchError(f"model {shown(loaded.identity.id)} has no blocks of layers to walk through")
-        width = int(self.model.config.get_text_config().hidden_size)
-        require_memory(2 * 4 * windows.tokens * width, f"walking through {windows.tokens} tokens block by block")
-        self.batches = list(windows.ids.split(max(1, BATCH_TOKENS // windows.window)))
-        self.place = 0
-        self._streams: dict[str, list[Tensor]] = {}
-        self._calls: dict[tuple[str, int], Call] = {}
-        self._seen: dict[str, Tensor] = {}
+        super().__init__(loaded.model, windows.ids, BATCH_TOKENS // windows.window, loaded.identity.id)
+        self.windows = windows
+        self._quantized: Any = None
         self._positions = sample_positions(windows.ids)[0]
 
-    def open(self) -> Steps[None]:
-        """Run the embeddings, and learn from one forward how each block is called."""
-        for size in dict.fromkeys(len(ids) for ids in self.batches):
-            self._learn_calls(next(ids for ids in self.batches if len(ids) == size))
-        hidden = []
-        for done, ids in enumerate(self.batches):
-            yield Progress(done, len(self.batches), "embedding the calibration windows")
-            hidden.append(self._embed(ids))
-        self._streams = {"full": hidden, "quantized": hidden}
-
-    def stream(self, name: Stream) -> list[Float[Tensor, "window tok hid"]]:
+    def stream(self, name: Stream) -> Sequence[Float[Tensor, "window tok hid"]]:
         """The hidden states in front of the block, batch by batch; not to be written to."""
-        return self._streams[name]
+        return self.states if name == "full" or not self.apart else self._quantized
 
     @property
     def apart(self) -> bool:
         """Whether the two streams differ by now."""
-        return self._streams["full"] is not self._streams["quantized"]
-
-    def call(self, block: Block, batch: int) -> Call:
-        """What a block is called with beside the hidden states of a batch."""
-        return self._calls[block.path, len(self.batches[batch])]
+        return self._quantized is not None
 
     @torch.no_grad()
     def statistics(
@@ -125,19 +97,18 @@ class BlockWalk:
         Raises:
             WorkbenchError: the next block is not given what this one returns.
         """
-        block = self.blocks[self.place]
-        apart = self.apart or bool(weights)
-        streams: dict[str, list[Tensor]] = {"full": [], "quantized": []}
-        for batch, hidden in enumerate(self.stream("full")):
+        block, full = self.blocks[self.place], self.states
+        other = self._quantized
+        if other is None and weights:
+            other = full.like() if isinstance(full, HiddenFile) else list(full)
+        for batch, hidden in enumerate(full):
             yield Progress(batch, len(self.batches), f"running {block.path}")
             call = self.call(block, batch)
-            streams["full"].append(block.run(call, hidden, {}))
-            if apart:
-                streams["quantized"].append(block.run(call, self.stream("quantized")[batch], weights))
-        self.place += 1
-        self._streams = streams if apart else dict.fromkeys(streams, streams["full"])
-        if self.place < len(self.blocks):
-            self._check_chain(self.blocks[self.place])
+            if other is not None:
+                other[batch] = block.run(call, self.stream("quantized")[batch], weights)
+            full[batch] = block.run(call, hidden, {})
+        self._quantized = other
+        self.step()
 
     def _watch(
         self,
@@ -154,46 +125,3 @@ class BlockWalk:
             block.run(self.call(block, batch), hidden, weights)
         finally:
             hook.remove()
-
-    @torch.no_grad()
-    def _learn_calls(self, ids: Tensor) -> None:
-        def note(block: Block) -> Callable[..., None]:
-            def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-                hidden, call = Call.split(arguments, keywords)
-                self._calls[block.path, len(ids)] = call
-                self._seen.setdefault(block.path, hidden[0].clone())
-
-            return hook
-
-        hooks = [block.module.register_forward_pre_hook(note(block), with_kwargs=True) for block in self.blocks]
-        try:
-            self.model.base_model(input_ids=ids.to(self.model.device), use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    @torch.no_grad()
-    def _embed(self, ids: Tensor) -> Tensor:
-        found: list[Tensor] = []
-
-        def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            found.append(Call.split(arguments, keywords)[0])
-            raise _Arrived
-
-        handle = self.blocks[0].module.register_forward_pre_hook(hook, with_kwargs=True)
-        try:
-            self.model.base_model(input_ids=ids.to(self.model.device), use_cache=False)
-        except _Arrived:
-            pass
-        finally:
-            handle.remove()
-        return found[0]
-
-    def _check_chain(self, block: Block) -> None:
-        expected, here = self._seen[block.path], self.stream("full")[0][0]
-        scale = float(expected.abs().max()) or 1.0
-        if expected.shape != here.shape or float((expected - here).abs().max()) > 1e-3 * scale:
-            raise WorkbenchError(
-                f"the blocks of this model do not follow one another directly: {shown(block.path)} is given something "
-                "else than the block before it returns, so methods that walk block by block cannot be used"
-            )

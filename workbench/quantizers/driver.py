@@ -17,6 +17,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError, shown
 from workbench.model.blocks import block_path, find_blocks
+from workbench.model.lazy_weights import LazyWeights
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, quantizable_matrices
 from workbench.model.texts import Windows
@@ -24,6 +25,7 @@ from workbench.progress import Steps, within
 from workbench.quantizers.driving.block_run import BlockRun, by_scheme
 from workbench.quantizers.driving.kept_parts import KeptParts, name_of
 from workbench.quantizers.driving.model_task import ModelTask, Weights
+from workbench.quantizers.driving.on_disk import WeightsOnDisk
 from workbench.quantizers.driving.packing import Part
 from workbench.quantizers.driving.schemes import arguments_of, reads_text
 from workbench.quantizers.driving.single import quantize_by_gradients, quantize_outside, reads_gradients
@@ -37,15 +39,19 @@ class Quantized:
     """What a run gives.
 
     Attributes:
-        weights: matrix -> quantized weight, in the model's order; without those left at 16 bits.
+        weights: matrix -> quantized weight, in the model's order; without those left at 16 bits. Those of a model that
+            is read block by block lie on disk and are read when they are asked for.
         notes: matrix -> what had to be changed to get it, such as a raised damping.
     """
 
-    weights: dict[str, QuantizedWeight] = field(default_factory=dict)
+    weights: Mapping[str, QuantizedWeight] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
 
-    def dense(self) -> dict[str, Tensor]:
-        """The dequantized weights, float32 `[out, in]`, ready for the overlay."""
+    def dense(self) -> Mapping[str, Tensor]:
+        """The dequantized weights, float32 `[out, in]`, for the overlay; made when asked for where they lie on disk."""
+        if isinstance(self.weights, WeightsOnDisk):
+            held = self.weights
+            return LazyWeights(held.shapes, lambda name: held[name].dequantize(torch.float32))
         return {name: weight.dequantize(torch.float32) for name, weight in self.weights.items()}
 
 
@@ -94,24 +100,32 @@ class _Run:
         self.kept = KeptParts(folder, name_of(loaded, assignment, windows, weights, isolated) if folder else "")
         matrices = quantizable_matrices(loaded.model)
         self.matrices = [m for m in matrices if m.name in assignment and assignment[m.name].bits != UNTOUCHED]
-        self.found = Quantized()
+        names = [matrix.name for matrix in self.matrices]
+        self.on_disk = WeightsOnDisk(names) if loaded.streamed else None
+        self.made: dict[str, QuantizedWeight] = {}
+        self.notes: dict[str, str] = {}
 
     def steps(self) -> Steps[Quantized]:
         jobs = self._whole_model_jobs() + self._single_jobs()
         blocks = [block for block in find_blocks(self.loaded.model) if self._left(block.matrices)]
         total = len(jobs) + len(blocks)
         for place, (name, steps) in enumerate(jobs):
-            self._add((yield from within(self.kept.part(name, steps), place, place + 1, total)))
-        walker = BlockRun(self.loaded, self.windows, self.assignment, self.weights, self.isolated, self.found.weights)
+            self._add((yield from within(self.kept.part(name, steps), place, place + 1, total)), name)
+        found = self.made if self.on_disk is None else self.on_disk
+        walker = BlockRun(self.loaded, self.windows, self.assignment, self.weights, self.isolated, found)
         for place, block in enumerate(blocks, start=len(jobs)):
-            steps = walker.quantize(block, self._left(block.matrices))
-            self._add((yield from within(self.kept.part(f"block-{block.index}", steps), place, place + 1, total)))
-        order = [matrix.name for matrix in self.matrices]
-        return Quantized({name: self.found.weights[name] for name in order}, self.found.notes)
+            steps, name = walker.quantize(block, self._left(block.matrices)), f"block-{block.index}"
+            self._add((yield from within(self.kept.part(name, steps), place, place + 1, total)), name)
+        if self.on_disk is not None:
+            return Quantized(self.on_disk, self.notes)
+        return Quantized({matrix.name: self.made[matrix.name] for matrix in self.matrices}, self.notes)
 
-    def _add(self, part: Part) -> None:
-        self.found.weights |= part.weights
-        self.found.notes |= part.notes
+    def _add(self, part: Part, name: str) -> None:
+        if self.on_disk is None:
+            self.made |= part.weights
+        else:
+            self.on_disk.add(part, self.kept.path(name))
+        self.notes |= part.notes
 
     def _left(self, matrices: tuple[Matrix, ...] | list[Matrix]) -> list[Matrix]:
         """Those of the matrices that the walk quantizes."""
@@ -156,7 +170,7 @@ class _Run:
             )
             made = yield from steps
             notes.update(made.notes)
-            return made.weights
+            return dict(made.weights)
 
         task = ModelTask(self.loaded, tuple(matrices), self.windows, quantize)
         made = yield from quantizers.get(scheme.quantizer)(task, **arguments_of(scheme))

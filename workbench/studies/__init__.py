@@ -9,6 +9,7 @@ from typing import Any
 from workbench.errors import WorkbenchError, unknown
 from workbench.progress import Progress, Steps
 from workbench.results import Result
+from workbench.sizes import parse_size
 from workbench.studies.agreement import agreement
 from workbench.studies.allocate import allocate
 from workbench.studies.attention_maps import attention_maps
@@ -118,7 +119,9 @@ NOT_IN_SPECS = ("loaded", "context", "tensors", "keep")
 
 
 def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]:
-    """A study from its kind and its JSON spec: `model`, `allow_download` and the study's own keywords.
+    """A study from its kind and its JSON spec: `model`, `allow_download`, `memory_limit` and the study's own keywords.
+
+    The limit, bytes or a size such as `4GiB`, decides how the model is held and nothing about the result.
 
     Raises:
         WorkbenchError: unknown kind or keyword, or whatever the study refuses.
@@ -130,11 +133,23 @@ def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]
     if not isinstance(name, str) or not name:
         raise WorkbenchError(f"model has value {name!r}; give demo, a local folder or a hub id")
     allow = bool(given.pop("allow_download", False))
+    limit = _limit(given.pop("memory_limit", None))
     study = STUDIES[kind]
     known = [parameter for parameter in inspect.signature(study).parameters if parameter not in NOT_IN_SPECS]
     for keyword in given:
         if keyword not in known:
             raise unknown(f"keyword of study {kind!r}", keyword, tuple(known))
     yield Progress(0, 1, f"loading {name}")
-    loaded = context.model(name, allow_download=allow, encoders=kind in OF_ENCODERS)
-    return (yield from study(loaded, **given, context=context))
+    loaded = context.model(name, allow_download=allow, encoders=kind in OF_ENCODERS, memory_limit=limit)
+    from workbench.estimates.watch import watched
+
+    return (yield from watched(kind, loaded, given, context, study(loaded, **given, context=context), asked=spec))
+
+
+def _limit(given: Any) -> int | None:
+    """A memory limit in bytes; None where there is none."""
+    if given is None or given == "":
+        return None
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
+    return parse_size(str(given), "memory limit")

@@ -50,9 +50,10 @@ def allocate(
 ) -> Steps[Result]:
     """Choose the bits of every matrix for a budget, and say what was chosen from.
 
-    Candidates are the plans solved on the tables of `ways`, every uniform plan within the budget, and the best solved
-    plan refined by measured swaps where its sum misses what it really costs. Text that no plan was made on decides; a
-    uniform plan stands unless another is clearly better.
+    Candidates are the plans solved on the tables of `ways` and between them, with and without fused matrices alike,
+    every uniform plan within the budget, and the best of these refined by measured swaps where sums miss what plans
+    really cost. Text that no plan was made on decides; a uniform plan stands unless another is clearly better, and one
+    with fused matrices alike unless another is better by a standard error.
 
     Args:
         loaded: the model.

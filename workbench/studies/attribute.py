@@ -19,6 +19,7 @@ from workbench.errors import WorkbenchError
 from workbench.model.encoder import LoadedEncoder
 from workbench.model.load import LoadedModel
 from workbench.model.overlay import overlay
+from workbench.model.texts import Windows
 from workbench.progress import Progress, Steps, within
 from workbench.registry import attribution
 from workbench.results import Result
@@ -109,19 +110,31 @@ def quantized_weights(
     plan: Mapping[str, Any] | None,
     calibration: str | None,
     context: Context,
-) -> Steps[dict[str, Any] | None]:
+) -> Steps[Mapping[str, Any] | None]:
     """The dense weights of a choice of quantization, None for the full model."""
-    assignment: Assignment | None = read_assignment(loaded, scheme, plan)
+    assignment, windows = assigned(loaded, scheme, plan, calibration)
     if assignment is None:
         return None
-    read = reads_calibration(assignment)
-    if read and isinstance(loaded, LoadedEncoder):
+    return (yield from quantize_assignment(loaded, assignment, windows, context)).dense()
+
+
+def assigned(
+    loaded: LoadedModel, scheme: Mapping[str, Any] | None, plan: Mapping[str, Any] | None, calibration: str | None
+) -> tuple[Assignment | None, Windows | None]:
+    """A choice of quantization, None for the full model, and the calibration text where a quantizer reads one.
+
+    Raises:
+        WorkbenchError: a bad choice, or an encoder and a quantizer that reads a text.
+    """
+    assignment = read_assignment(loaded, scheme, plan)
+    if not reads_calibration(assignment):
+        return assignment, None
+    if isinstance(loaded, LoadedEncoder):
         raise WorkbenchError(
             f"model {loaded.identity.id!r} is an encoder, and quantizers that read a calibration text are run on"
             " language models; choose one that reads none, such as rtn"
         )
-    windows = calibration_windows(loaded, calibration, None, None) if read else None
-    return (yield from quantize_assignment(loaded, assignment, windows, context)).dense()
+    return assignment, calibration_windows(loaded, calibration, None, None)
 
 
 def ask(

@@ -13,6 +13,9 @@ from workbench.studies.plan_meter import Reading
 CLEARLY = 1.645
 """Standard errors by which a plan must beat the best uniform one: 95 % of one side."""
 
+WITHIN = 1.0
+"""Standard errors by which a plan must beat one whose fused matrices are alike."""
+
 
 @dataclass
 class Candidate:
@@ -24,6 +27,7 @@ class Candidate:
         plan: the plan.
         solving: its reading on the text of the sensitivity tables.
         unseen: its reading on text that no plan was made on; None where there is none.
+        tied: whether fused matrices are alike in it although nobody asked for that.
     """
 
     label: str
@@ -31,6 +35,7 @@ class Candidate:
     plan: Plan
     solving: Reading | None = None
     unseen: Reading | None = None
+    tied: bool = False
 
     @property
     def judged(self) -> Reading:
@@ -63,7 +68,10 @@ def _schemes(plan: Plan) -> dict[str, Any]:
 
 
 def take(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-    """The candidate of least loss, unless a uniform one is as good within what the text can tell; and why.
+    """The candidate of least loss, unless a simpler one is as good within what the text can tell; and why.
+
+    A plan with fused matrices alike stands where none is better by a standard error (the rule of one standard error,
+    Breiman and others 1984), a uniform one where none is clearly better.
 
     Raises:
         WorkbenchError: there is none.
@@ -72,13 +80,30 @@ def take(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
         raise WorkbenchError("no plan keeps this budget")
     best = min(candidates, key=lambda one: one.judged.loss)
     uniform = min((one for one in candidates if one.uniform), key=lambda one: one.judged.loss, default=None)
-    if best.uniform or uniform is None:
-        return best, f"{best.label}: of least loss"
-    found = best.judged.over(uniform.judged)
-    measured = f"{found.difference:+.4f} ± {found.standard_error:.4f} nats against {uniform.label}"
-    if found.difference < -CLEARLY * found.standard_error:
-        return best, f"{best.label}: {measured}"
-    return uniform, f"{uniform.label}: {best.label} is not clearly better, {measured}"
+    if uniform is not None and not _is_better(best, uniform, CLEARLY):
+        words = f"{best.label} is not clearly better, {_against(best, uniform)}"
+        return uniform, f"{uniform.label}: {'of least loss' if best.uniform else words}"
+    taken, more = best, ""
+    fair = [one for one in candidates if one.tied and (uniform is None or _is_better(one, uniform, CLEARLY))]
+    tied = min(fair, key=lambda one: one.judged.loss, default=best)
+    if tied is not best and not _is_better(best, tied, WITHIN):
+        taken, more = tied, f"; {best.label} is not better by a standard error, {_apart(best, tied)}"
+    measured = "of least loss" if uniform is None else _against(taken, uniform)
+    return taken, f"{taken.label}: {measured}{more}"
+
+
+def _is_better(one: Candidate, other: Candidate, errors: float) -> bool:
+    found = one.judged.over(other.judged)
+    return found.difference < -errors * found.standard_error
+
+
+def _against(one: Candidate, other: Candidate) -> str:
+    return f"{_apart(one, other)} against {other.label}"
+
+
+def _apart(one: Candidate, other: Candidate) -> str:
+    found = one.judged.over(other.judged)
+    return f"{found.difference:+.4f} ± {found.standard_error:.4f} nats"
 
 
 def row(candidate: Candidate, reference: Reading, taken: Candidate) -> dict[str, Any]:

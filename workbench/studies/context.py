@@ -5,12 +5,17 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from workbench.model.devices import place
 from workbench.model.encoder import LoadedEncoder, load_any
 from workbench.model.load import LoadedModel, load
+from workbench.model.memory import bound_memory
+from workbench.model.streaming import held_bytes
+from workbench.progress import Steps
+from workbench.studies.parts import Crew, Part, Work
 
 
 @runtime_checkable
@@ -48,30 +53,58 @@ class Context:
         cells: where sweeps keep their cells; in memory when not given.
         statistics: folder for statistics files; when None they are collected anew each time. Quantized weights are
             kept in a folder beside it.
+        memory_limit: bytes that a model and the work on it may take; a larger model is read block by block. None for
+            the memory that is free.
     """
 
-    def __init__(self, cells: CellStore | None = None, statistics: Path | None = None) -> None:
+    def __init__(
+        self, cells: CellStore | None = None, statistics: Path | None = None, memory_limit: int | None = None
+    ) -> None:
         self.cells: CellStore = cells if cells is not None else CellsInMemory()
         self.statistics = statistics
         self.quantized = None if statistics is None else statistics.parent / "quantized"
-        self._held: tuple[str, LoadedModel] | None = None
+        self.crew: Crew | None = None
+        """Others that make parts of studies; None for nobody."""
+        self.memory_limit = memory_limit
+        self._held: tuple[tuple[str, int | None], LoadedModel] | None = None
 
-    def model(self, name: str, *, allow_download: bool = False, encoders: bool = False) -> LoadedModel:
-        """The model of that name, loaded unless it is the one held and its files have not changed.
+    def model(
+        self, name: str, *, allow_download: bool = False, encoders: bool = False, memory_limit: int | None = None
+    ) -> LoadedModel:
+        """The model of that name, loaded unless it is the one held, under the same limit, and its files are unchanged.
 
-        `encoders` also opens encoders, which are else refused.
+        Args:
+            name: which model.
+            allow_download: whether it may be fetched.
+            encoders: also open encoders, which are else refused.
+            memory_limit: bytes for the model and the work on it; None for the limit of this context.
+
+        Raises:
+            WorkbenchError: as `load` and `load_any`.
         """
         from workbench.model.fingerprint import model_digest
 
-        digest = model_digest(name)
+        limit = self.memory_limit if memory_limit is None else memory_limit
+        key = model_digest(name), limit
         held = self._held
-        if held is not None and held[0] == digest and (encoders or not isinstance(held[1], LoadedEncoder)):
+        if held is not None and held[0] == key and (encoders or not isinstance(held[1], LoadedEncoder)):
             return held[1]
         self._held = held = None
         gc.collect()
-        loaded = (load_any if encoders else load)(name, allow_download=allow_download)
-        self._held = (digest, loaded)
+        bound_memory(None)
+        loaded = place((load_any if encoders else load)(name, allow_download=allow_download, memory_limit=limit))
+        self._held = (key, loaded)
+        bound_memory(None if limit is None else max(0, limit - held_bytes(loaded.model)))
         return loaded
+
+    def spread(self, loaded: LoadedModel, work: Work, parts: Sequence[Part]) -> Steps[None]:
+        """Let a crew make parts whose cells are not there yet; nothing happens without one.
+
+        Raises:
+            WorkbenchError: whatever the crew refuses.
+        """
+        if self.crew is not None and parts:
+            yield from self.crew.make(loaded, work, parts, self.cells)
 
 
 def cell_key(facts: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def court(
         assignment = {matrix.name: scheme for matrix in matrices}
         quantized = yield from within(quantize_assignment(loaded, assignment, seen, context, isolated=True), 0.03, 0.05)
         weights.append((scheme, quantized.dense()))
-    predictions = yield from within(predict(loaded, seen, statistics, weights), 0.05, 0.6)
+    predictions = yield from within(predict(loaded, seen, statistics, weights, context), 0.05, 0.6)
     on_seen = yield from within(measure(loaded, seen, seen, matrices, weights, context), 0.6, 0.8)
     on_unseen = yield from within(measure(loaded, unseen, seen, matrices, weights, context), 0.8, 1.0)
     document = {

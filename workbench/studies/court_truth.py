@@ -15,6 +15,7 @@ from workbench.model.texts import Windows
 from workbench.progress import Steps, within
 from workbench.scheme import Scheme
 from workbench.studies.context import Context, cell_key
+from workbench.studies.court_parts import RiseWork, missing_parts
 from workbench.studies.reference import Reference, compare, reference
 from workbench.vocabulary import STUDY_VERSION
 
@@ -61,14 +62,18 @@ def measure(
     """
     full = yield from within(reference(loaded, windows), 0.0, 0.02)
     truth = Truth(summarize(full.losses).loss)
+    if context.crew is not None:
+        schemes = [scheme for scheme, _ in weights]
+        parts = missing_parts(context, (None, *matrices), schemes, lambda *one: _key(loaded, windows, fed_by, *one))
+        yield from within(context.spread(loaded, RiseWork(windows, fed_by), parts), 0.02, 1.0)
     total, done = len(weights) * (1 + len(matrices)), 0
     for scheme, dense in weights:
         for matrix in (None, *matrices):
             subset = dense if matrix is None else {matrix.name: dense[matrix.name]}
             start, end = (0.02 + 0.98 * place / total for place in (done, done + 1))
             key = _key(loaded, windows, fed_by, matrix, scheme)
-            rise = yield from within(_rise(full, subset, key, f"{scheme.label}: {_title(matrix)}", context), start, end)
-            _note(truth, matrix, int(scheme.bits or 0), rise)
+            found = yield from within(rise(full, subset, key, f"{scheme.label}: {_title(matrix)}", context), start, end)
+            _note(truth, matrix, int(scheme.bits or 0), found)
             done += 1
     return truth
 
@@ -77,15 +82,16 @@ def _title(matrix: Matrix | None) -> str:
     return "all matrices" if matrix is None else matrix.name
 
 
-def _note(truth: Truth, matrix: Matrix | None, bits: int, rise: Mapping[str, float]) -> None:
+def _note(truth: Truth, matrix: Matrix | None, bits: int, found: Mapping[str, float]) -> None:
     if matrix is None:
-        truth.joint[bits], truth.joint_error[bits] = rise["loss"], rise["loss_error"]
+        truth.joint[bits], truth.joint_error[bits] = found["loss"], found["loss_error"]
     else:
         cell = (matrix.name, bits)
-        truth.isolated[cell], truth.isolated_error[cell] = rise["loss"], rise["loss_error"]
+        truth.isolated[cell], truth.isolated_error[cell] = found["loss"], found["loss_error"]
 
 
-def _rise(full: Reference, weights: Dense, key: str, note: str, context: Context) -> Steps[dict[str, Any]]:
+def rise(full: Reference, weights: Dense, key: str, note: str, context: Context) -> Steps[dict[str, Any]]:
+    """The rise of the loss with some weights quantized, as the store has it, or measured and kept."""
     held = context.cells.get_cells([key])
     if key in held:
         return held[key]

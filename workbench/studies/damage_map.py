@@ -66,7 +66,7 @@ def damage_map(
         raise WorkbenchError(f"nodes has value {nodes}; it must lie between 1 and {MOST_NODES}")
     adapter, read, aim = explained(loaded, prompt, target, contrast)
     weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context or Context()), 0.0, 0.6)
-    quantized: dict[str, Tensor] = weights or {}
+    quantized: Mapping[str, Tensor] = weights or {}
     matrices = find_matrices(loaded)
     yield Progress(0.6, 1.0, f"damage at {len(quantized)} matrices and {len(read.tokens)} tokens")
     full = {one.name: read_weight(loaded.model, one) for one in matrices if one.name in quantized}

@@ -16,14 +16,15 @@ from workbench.progress import Steps, within
 from workbench.results import Result
 from workbench.studies.candidates import Candidate, distinct, row, take
 from workbench.studies.context import Context
-from workbench.studies.plan_meter import PlanMeter
+from workbench.studies.plan_meter import PlanMeter, Reading
 from workbench.studies.reference import reference
 from workbench.studies.refine import Board, Refined, refine
+from workbench.studies.solved import solved_candidates
+from workbench.studies.stopping import RESOLUTION
 from workbench.studies.texts import CALIBRATION_TOKENS, calibration_windows, describe, windows_after
 
-LABELS = {"isolated": "isolated changes", "joint-path": "joint-path shares", "second-order": "second order"}
-FAILS = 0.1
-"""Part of the measured rise by which the sum may miss it before the plan is refined."""
+FAILS = 0.05
+"""Part of the measured rise by which a sum may miss it before swaps are tried; both are of the same text."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ def decide(desk: Desk, wish: Wish, *, refine_seconds: float = 0.0, others: Seque
         refine_seconds: time for measured swaps.
         others: further plans within the budget.
     """
-    solved = [_solved(desk, table, wish) for table in desk.tables]
-    uniform = [Candidate(_uniform_label(one), True, one) for one in _uniform(desk, wish)]
-    candidates = distinct([*uniform, *solved, *others])
+    candidates = distinct([*_given(desk, wish), *others])
+    yield from within(_spread(desk, candidates), 0.0, 0.5)
     for place, one in enumerate(candidates):
         part = 0.5 * place / len(candidates), 0.5 * (place + 1) / len(candidates)
         one.solving = yield from within(desk.solving.read(one.plan, one.label), *part)
@@ -116,7 +116,7 @@ def decide(desk: Desk, wish: Wish, *, refine_seconds: float = 0.0, others: Seque
         steps = _refine(desk, wish, candidates, refine_seconds)
         refined = yield from within(steps, 0.5, 0.8)
         if refined is not None and refined.swaps:
-            label = f"{len(refined.swaps)} measured swaps"
+            label = f"{len(refined.swaps)} measured swap{'s' if len(refined.swaps) > 1 else ''}"
             candidates = distinct([*candidates, Candidate(label, False, refined.plan, refined.reading)])
     if desk.unseen is not None:
         for place, one in enumerate(candidates):
@@ -126,13 +126,24 @@ def decide(desk: Desk, wish: Wish, *, refine_seconds: float = 0.0, others: Seque
     return Decision(taken, reason, candidates, refined)
 
 
-def _solved(desk: Desk, table: Mapping[str, Any], wish: Wish) -> Candidate:
-    by = str(table.get("by") or "its table")
-    return Candidate(f"solved on {LABELS.get(by, by)}", False, solved_plan(table, desk.inspected, wish))
+def spread_candidates(desk: Desk, wishes: Sequence[Wish]) -> Steps[None]:
+    """Have the solved and uniform plans of several budgets measured at once, if there is a crew."""
+    if desk.solving.context.crew is not None:
+        yield from _spread(desk, [one for wish in wishes for one in _given(desk, wish)])
 
 
-def _uniform(desk: Desk, wish: Wish) -> list[Plan]:
-    return uniform_plans(desk.tables[0], desk.inspected, wish)
+def _spread(desk: Desk, candidates: Sequence[Candidate]) -> Steps[None]:
+    plans = [(one.plan, one.label) for one in candidates]
+    yield from within(desk.solving.spread(plans), 0.0, 0.5)
+    if desk.unseen is not None:
+        yield from within(desk.unseen.spread(plans), 0.5, 1.0)
+
+
+def _given(desk: Desk, wish: Wish) -> list[Candidate]:
+    """The uniform plans and those that solvers give."""
+    uniform = uniform_plans(desk.tables[0], desk.inspected, wish)
+    alike = [Candidate(_uniform_label(one), True, one) for one in uniform]
+    return [*alike, *solved_candidates(desk.tables, desk.inspected, wish)]
 
 
 def _uniform_label(plan: Plan) -> str:
@@ -145,15 +156,19 @@ def _uniform_label(plan: Plan) -> str:
 
 
 def _refine(desk: Desk, wish: Wish, candidates: Sequence[Candidate], seconds: float) -> Steps[Refined | None]:
-    """Refine the best candidate where its sum misses its cost; None where sums can be trusted."""
-    best = min((one for one in candidates if one.solving), key=lambda one: one.solving.loss)  # type: ignore[union-attr]
-    assert best.solving is not None
-    rise = best.solving.over(desk.solving.reference)
-    missed = None if best.predicted is None else abs(rise.difference - best.predicted)
-    if missed is not None and missed <= max(2 * rise.standard_error, FAILS * abs(rise.difference)):
+    """Refine the best candidate where some sum misses what its plan costs; None where sums can be trusted."""
+    if not any(_misses(one, desk.solving.reference) for one in candidates if not one.uniform):
         return None
+    best = min((one for one in candidates if one.solving), key=lambda one: one.solving.loss)  # type: ignore[union-attr]
     board = Board(desk.tables[0], desk.inspected, wish)
     return (yield from refine(board, best.plan, desk.solving, seconds=seconds))
+
+
+def _misses(one: Candidate, full: Reading) -> bool:
+    if one.predicted is None or one.solving is None:
+        return True
+    rise = one.solving.over(full).difference
+    return abs(rise - one.predicted) > max(FAILS * abs(rise), RESOLUTION)
 
 
 def unmeasured(table: Mapping[str, Any], inspected: Mapping[str, Any], wish: Wish) -> Result:

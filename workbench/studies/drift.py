@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.measures.map_similarity import l1_distance
 from workbench.model.load import LoadedModel
-from workbench.model.overlay import overlay
-from workbench.progress import Progress, Steps, within
+from workbench.progress import Progress, Steps
 from workbench.registry import Method, attribution
 from workbench.results import Result
-from workbench.studies.attribute import explained, quantized_weights
+from workbench.studies.attribute import assigned, explained
 from workbench.studies.context import Context
-from workbench.studies.drift_rows import Asked, Side, free_tokens, means, row, tables
+from workbench.studies.drift_parts import PromptWork, Wanted
+from workbench.studies.drift_rows import Asked, Side, free_tokens, means, tables
 from workbench.studies.map_agreement import MEASURES, pair
 from workbench.studies.map_checks import Question
 
@@ -64,13 +63,9 @@ def drift(
     if not prompts or top_k < 1:
         raise WorkbenchError(f"{len(prompts)} prompts were given and top_k is {top_k}; both must be at least 1")
     other = another_draw(chosen, settings)
-    asked = [ask(loaded, text, target, contrast, chosen, settings, other) for text in prompts]
-    weights = yield from within(quantized_weights(loaded, scheme, plan, calibration, context or Context()), 0.0, 0.2)
-    full = yield from within(sides(asked, "the full model"), 0.2, 0.5)
-    floors = yield from within(noise_floors(asked, full, top_k), 0.5, 0.7)
-    with overlay(loaded.model, weights) if weights is not None else nullcontext():
-        quantized = yield from within(sides(asked, "the quantized model"), 0.7, 1.0)
-    rows = [row(place, *one, top_k) for place, one in enumerate(zip(asked, full, quantized, floors, strict=True))]
+    assignment, seen = assigned(loaded, scheme, plan, calibration)
+    work = PromptWork(Wanted(method, settings, other, target, contrast, top_k), assignment, seen)
+    rows = yield from work.rows(loaded, prompts, context or Context())
     document = {
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
         "method": method,

@@ -21,6 +21,7 @@ from workbench.results import Result
 from workbench.scheme import UNTOUCHED
 from workbench.studies.choice import account, find_matrices, quantize_assignment, read_assignment
 from workbench.studies.context import Context
+from workbench.studies.evaluate_parts import spread_windows
 from workbench.studies.reference import Comparison, Reference, compare, reference
 from workbench.studies.texts import calibration_windows, describe, evaluation_windows, keep_apart
 
@@ -46,15 +47,16 @@ def evaluate(
     if assignment is not None:
         keep_apart(loaded, calibration, text)
     windows = evaluation_windows(loaded, text, tokens, window)
-    full = yield from within(reference(loaded, windows), 0.0, 0.3)
+    seen = None if assignment is None else calibration_windows(loaded, calibration, tokens, window)
+    made = yield from within(spread_windows(loaded, windows, seen, assignment, context), 0.0, 0.6)
+    full = made[0] if made else (yield from within(reference(loaded, windows), 0.0, 0.3))
     matrices = find_matrices(loaded)
-    if assignment is None:
+    if assignment is None or seen is None:
         perfect = Comparison(full.losses, torch.zeros_like(full.losses), 1.0)
         return _result(full, perfect, matrices, Quantized(), [])
-    seen = calibration_windows(loaded, calibration, tokens, window)
     quantized = yield from within(quantize_assignment(loaded, assignment, seen, context), 0.3, 0.6)
     statistics = yield from within(collect(loaded, seen, needs={"gram"}, folder=context.statistics), 0.6, 0.7)
-    compared = yield from within(compare(full, quantized.dense()), 0.7, 0.9)
+    compared = made[1] if made else (yield from within(compare(full, quantized.dense()), 0.7, 0.9))
     errors = yield from within(_matrix_errors(loaded, matrices, quantized.weights, statistics), 0.9, 1.0)
     return _result(full, compared, matrices, quantized, errors)
 

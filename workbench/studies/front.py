@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,8 @@ from workbench.model.load import LoadedModel
 from workbench.progress import Steps, within
 from workbench.results import Result
 from workbench.studies.allocate import WAYS, measure_tables, widths_of
-from workbench.studies.candidates import Candidate
 from workbench.studies.context import Context
-from workbench.studies.decision import Desk, decide, open_desk
+from workbench.studies.decision import Decision, Desk, decide, open_desk, spread_candidates
 from workbench.studies.front_rows import sort_out
 from workbench.studies.inspection import inspection
 from workbench.studies.salience import salience
@@ -88,7 +88,8 @@ def front(
     taken = yield from within(_along(desk, wishes, refine_seconds), 0.33, 0.7)
     ruled = yield from within(_ruled(loaded, desk, wishes, rules, read, context), 0.7, 0.75)
     uniform = uniform_plans(tables[0], inspected, wishes[-1])
-    plans = [*((one.label, one.plan) for one in taken), *_named(uniform), *((r["label"], r["plan"]) for r in ruled)]
+    along = [(one.taken.label, one.taken.plan) for one in taken]
+    plans = [*along, *_named(uniform), *((one["label"], one["plan"]) for one in ruled)]
     points = [{"label": label, "plan": to_document(plan)} for label, plan in plans]
     held = tradeoff(loaded, points=points, text=text, **read, context=context)
     found = (yield from within(held, 0.75, 1.0)).document
@@ -118,14 +119,14 @@ def _wishes(
     return wishes
 
 
-def _along(desk: Desk, wishes: Sequence[Wish], refine_seconds: float) -> Steps[list[Candidate]]:
-    """The plan that is taken for every budget; a larger one may keep what a smaller one took."""
-    taken: list[Candidate] = []
+def _along(desk: Desk, wishes: Sequence[Wish], refine_seconds: float) -> Steps[list[Decision]]:
+    """What is taken for every budget; a larger one may keep what a smaller one took."""
+    taken: list[Decision] = []
+    yield from within(spread_candidates(desk, wishes), 0.0, 0.5)
     for place, wish in enumerate(wishes):
-        before = [Candidate(one.label, one.uniform, one.plan) for one in taken[-1:]]
+        before = [dataclasses.replace(one.taken, solving=None, unseen=None) for one in taken[-1:]]
         steps = decide(desk, wish, refine_seconds=refine_seconds, others=before)
-        decision = yield from within(steps, place / len(wishes), (place + 1) / len(wishes))
-        taken.append(decision.taken)
+        taken.append((yield from within(steps, place / len(wishes), (place + 1) / len(wishes))))
     return taken
 
 

@@ -10,13 +10,13 @@ import pandas as pd
 from workbench.allocation.plan import Plan, to_document
 from workbench.allocation.planning import Wish
 from workbench.results import Result
-from workbench.studies.candidates import Candidate
+from workbench.studies.decision import Decision
 
 
 def sort_out(
     found: Mapping[str, Any],
     wishes: Sequence[Wish],
-    taken: Sequence[Candidate],
+    taken: Sequence[Decision],
     uniform: Sequence[Plan],
     ruled: Sequence[Mapping[str, Any]],
 ) -> Result:
@@ -27,10 +27,11 @@ def sort_out(
         {
             "budget": wish.request.bits,
             **_measured(row),
-            "label": one.label,
-            "predicted_loss": one.predicted,
+            "label": one.taken.label,
+            "reason": one.reason,
+            "predicted_loss": one.taken.predicted,
             "measured_loss": row["delta_loss"],
-            "plan": to_document(one.plan),
+            "plan": to_document(one.taken.plan),
         }
         for wish, row, one in zip(wishes, front, taken, strict=True)
     ]

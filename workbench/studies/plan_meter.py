@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from workbench.model.texts import Windows
 from workbench.progress import Steps, within
 from workbench.studies.choice import Assignment, quantize_assignment, read_assignment, reads_calibration
 from workbench.studies.context import Context, cell_key
+from workbench.studies.plan_parts import PlanWork
 from workbench.studies.reference import Reference, compare
 from workbench.vocabulary import STUDY_VERSION
 
@@ -54,11 +55,19 @@ class PlanMeter:
 
     def __init__(self, full: Reference, seen: Windows | None, context: Context) -> None:
         self.full, self.seen, self.context = full, seen, context
+        self._work = PlanWork(full.windows, seen, measure)
 
     @property
     def reference(self) -> Reading:
         """The full model itself."""
         return Reading(self.full.losses.double().mean(1, keepdim=True), 0.0)
+
+    def spread(self, plans: Sequence[tuple[Plan, str]]) -> Steps[None]:
+        """Have plans, each with its label, measured by others if there are any; `read` finds them measured then."""
+        if self.context.crew is not None:
+            asked = [(read_assignment(self.full.loaded, None, to_document(plan)) or {}, note) for plan, note in plans]
+            wanted = {self._key(assignment): (assignment, note) for assignment, note in asked}
+            yield from self._work.spread(self.full.loaded, wanted, self.context)
 
     def read(self, plan: Plan, note: str) -> Steps[Reading]:
         """Quantize the model by a plan, run it over the windows, and keep the reading.
@@ -70,22 +79,12 @@ class PlanMeter:
         key = self._key(assignment)
         held = self.context.cells.get_cells([key]).get(key)
         if held is None:
-            held = yield from self._measure(assignment, note)
+            held = yield from measure(self.full, assignment, self.seen, note, self.context)
             self.context.cells.put_cell(key, held)
         losses = [math.inf if loss is None else loss for loss in held["losses"]]
         return Reading(
             torch.tensor(losses, dtype=torch.float64)[:, None], held["kl"] if held["kl"] is not None else math.inf
         )
-
-    def _measure(self, assignment: Assignment, note: str) -> Steps[Mapping[str, Any]]:
-        quantized = yield from within(
-            quantize_assignment(self.full.loaded, assignment, self.seen, self.context), 0.0, 0.3
-        )
-        compared = yield from within(compare(self.full, quantized.dense(), note), 0.3, 1.0)
-        return {
-            "losses": [_finite(loss) for loss in compared.losses.double().mean(1).tolist()],
-            "kl": _finite(compared.kl.double().mean().item()),
-        }
 
     def _key(self, assignment: Assignment) -> str:
         read = self.seen is not None and reads_calibration(assignment)
@@ -99,6 +98,18 @@ class PlanMeter:
                 "assignment": {name: scheme.to_json() for name, scheme in assignment.items()},
             }
         )
+
+
+def measure(
+    full: Reference, assignment: Assignment, seen: Windows | None, note: str, context: Context
+) -> Steps[Mapping[str, Any]]:
+    """The cell of an assignment: `losses` by window and the mean `kl`, None where a number is not finite."""
+    quantized = yield from within(quantize_assignment(full.loaded, assignment, seen, context), 0.0, 0.3)
+    compared = yield from within(compare(full, quantized.dense(), note), 0.3, 1.0)
+    return {
+        "losses": [_finite(loss) for loss in compared.losses.double().mean(1).tolist()],
+        "kl": _finite(compared.kl.double().mean().item()),
+    }
 
 
 def _finite(number: float) -> float | None:

@@ -7,17 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.allocation.items import Item
+import numpy as np
+
+from workbench.allocation.cells import options_of
+from workbench.allocation.items import Choice, Item
 from workbench.allocation.plan import Plan, diff
 from workbench.allocation.planning import Wish, items_of, write
 from workbench.allocation.solution import Picks, Solution, solution
+from workbench.allocation.solve import solve_milp
 from workbench.allocation.swaps import picks_of, swaps
 from workbench.allocation.ties import tie, untie
-from workbench.progress import Progress, Steps, within
+from workbench.progress import Progress, Steps, T, within
+from workbench.scheme import Scheme
+from workbench.studies.around import revalued, values_around
 from workbench.studies.plan_meter import PlanMeter, Reading
 
-PATIENCE = 24
+PATIENCE = 12
 """Neighbours that are measured in vain before a plan counts as one that no swap helps."""
+
+LOOKING = 0.5
+"""Most of the time left that may go into measuring what single changes around a plan cost."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +36,12 @@ class Board:
     cells: Mapping[str, Any]
     inspected: Mapping[str, Any]
     wish: Wish
+    single: tuple[Item, ...] = field(init=False)
     items: tuple[Item, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         found = items_of(self.cells, self.inspected["matrices"], self.wish)
+        object.__setattr__(self, "single", found)
         object.__setattr__(self, "items", tie(found, self.wish.ties))
 
     def start(self, plan: Plan) -> Picks | None:
@@ -47,6 +58,18 @@ class Board:
         found: Solution = untie(solution(self.items, picks, status="refined", solver="measured swaps"), self.items)
         return write(found, self.cells, self.inspected, self.wish)
 
+    def scheme_of(self, choice: Choice) -> Scheme:
+        """A choice with the options that its cells were measured under."""
+        return Scheme(*choice.scheme, options=options_of(self.cells, choice.quantizer))
+
+    def neighbours(self, picks: Picks, items: Sequence[Item], most: int) -> Iterator[Picks]:
+        """What to try next by the values of `items`: the plan that they make the best, then swaps, best first."""
+        found = solve_milp(items, self.wish.request.bits).choices
+        best = picks_of(items, dict(found))
+        if not np.array_equal(best, picks):
+            yield best
+        yield from swaps(items, picks, self.wish.request.bits, most)
+
 
 @dataclass(frozen=True)
 class Refined:
@@ -59,11 +82,14 @@ class Refined:
     ended: str
 
 
-def refine(board: Board, plan: Plan, meter: PlanMeter, *, seconds: float, patience: int = PATIENCE) -> Steps[Refined]:
+def refine(
+    board: Board, plan: Plan, meter: PlanMeter, *, seconds: float, patience: int = PATIENCE, around: bool = True
+) -> Steps[Refined]:
     """Take measured swaps until none of the next neighbours is better by more than a standard error, or time is up.
 
-    The order of the neighbours does not depend on time and every reading is kept as a cell, so a search that was
-    interrupted goes on where it was when it is started again.
+    What to try next is told by single changes around the plan, measured on some windows; the change of all matrices
+    that they promise most of comes first. The order of the neighbours does not depend on time unless that takes too
+    long, and every reading is kept as a cell, so a search that was interrupted goes on where it was.
 
     Args:
         board: choices and wishes.
@@ -71,16 +97,22 @@ def refine(board: Board, plan: Plan, meter: PlanMeter, *, seconds: float, patien
         meter: the text that it is measured on.
         seconds: time that may be spent on measuring; what was found by then is returned.
         patience: neighbours measured in vain before the search ends.
+        around: whether to measure around the plan; else the sums of the board's table give the order.
     """
     until, taken, measured = time.monotonic() + seconds, [], 0
     best = yield from within(meter.read(plan, "the plan"), 0.0, 0.05)
     picks, ended = board.start(plan), "the plan is not of this table"
     while picks is not None:
-        ended = "no swap helps"
-        for other in _neighbours(board, picks, patience):
+        ended, items = "no swap helps", None
+        if around:
+            looked = time.monotonic() + LOOKING * (until - time.monotonic())
+            share = _share(until, seconds)
+            items = yield from within(_items_around(board, plan, meter, looked), share, share)
+            around = items is not None
+        for other in board.neighbours(picks, items or board.items, patience):
             if time.monotonic() >= until:
                 return Refined(plan, best, taken, measured, "the time was spent")
-            share = 1 - max(0.0, until - time.monotonic()) / max(seconds, 1e-9)
+            share = _share(until, seconds)
             yield Progress(share, 1, f"swap {measured + 1}: {len(taken)} taken")
             changed = board.plan(other)
             reading = yield from within(meter.read(changed, f"swap {measured + 1}"), share, share)
@@ -95,8 +127,26 @@ def refine(board: Board, plan: Plan, meter: PlanMeter, *, seconds: float, patien
     return Refined(plan, best, taken, measured, ended)
 
 
-def _neighbours(board: Board, picks: Picks, patience: int) -> Iterator[Picks]:
-    yield from swaps(board.items, picks, board.wish.request.bits, patience)
+def _share(until: float, seconds: float) -> float:
+    return 1 - max(0.0, until - time.monotonic()) / max(seconds, 1e-9)
+
+
+def _items_around(board: Board, plan: Plan, meter: PlanMeter, until: float) -> Steps[tuple[Item, ...] | None]:
+    """The board's items with what their choices cost around the plan; None where that takes too long."""
+    values = yield from _before(values_around(meter, plan, board.single, board.scheme_of), until)
+    return None if values is None else revalued(board.items, values)
+
+
+def _before(steps: Steps[T], until: float) -> Steps[T | None]:
+    """The result of `steps` if they end in time, else None."""
+    try:
+        while time.monotonic() < until:
+            yield next(steps)
+    except StopIteration as finished:
+        return finished.value
+    finally:
+        steps.close()
+    return None
 
 
 def _row(before: Plan, after: Plan, difference: float, error: float) -> dict[str, Any]:

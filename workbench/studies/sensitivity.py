@@ -66,7 +66,7 @@ def sensitivity(
         by: `isolated`, `spared`, `joint-path` or `second-order`.
         precision: when a measured cell has seen enough windows (`stopping.Stop`); None for all of them.
         budgets: stored bits per weight of the plans that are to come, for a sweep with a precision.
-        nodes: points of the joint path.
+        nodes: points of the joint path at 1 bit; wider grids take fewer (`sensitivity_cells.nodes_of`).
         calibration: the text.
         tokens: its length at most.
         window: tokens of a window.

@@ -19,8 +19,10 @@ from workbench.scheme import Scheme
 from workbench.studies.choice import quantize_assignment
 from workbench.studies.context import Context
 from workbench.studies.sensitivity_cells import Cell, Kept, read_cell
+from workbench.studies.sensitivity_parts import SweepWork, parts_of, spread_round
 from workbench.studies.single_changes import Change, Effect, single_changes, spread_order
 from workbench.studies.stopping import Place, Stop, rounds_of
+from workbench.studies.streamed_changes import streamed_changes
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Sweep:
     ) -> None:
         self._loaded, self._windows, self._matrices, self._cells = loaded, windows, list(matrices), list(cells)
         self._kept, self._by, self._measure, self._stop, self._context = kept, by, measure, stop, context
+        self._work = SweepWork(windows, self._matrices, self._cells, by, measure)
         self._ids = windows.ids[spread_order(len(windows.ids))]
-        self._weights: dict[int | None, dict[str, QuantizedWeight]] = {}  # by width
+        self._weights: dict[int | None, Mapping[str, QuantizedWeight]] = {}  # by width
         self._computed: set[str] = set()
         self._counts: dict[str, int] = {cell.key: 0 for cell in cells}
 
@@ -85,17 +88,27 @@ class Sweep:
                 break
         return Outcome(self._computed, self._counts)
 
-    def _round(self, going: Sequence[Cell], end: int) -> Steps[None]:
+    def bring(self, going: Sequence[Cell], end: int) -> Steps[None]:
         """Bring cells to `end` windows; those that the store holds so far are left alone."""
+        for place, ((start, _), group) in enumerate((behind := self._behind(going, end)).items()):
+            steps = self._measure_group(group, start, end)
+            yield from within(steps, place, place + 1, len(behind))
+
+    def _round(self, going: Sequence[Cell], end: int) -> Steps[None]:
+        """One round: what others have made is taken from the store, the rest is measured here."""
+        parts = parts_of(self._behind(going, end), end)
+        self._computed |= yield from spread_round(self._loaded, self._work, parts, self._kept, self._context)
+        yield from self.bring(going, end)
+
+    def _behind(self, going: Sequence[Cell], end: int) -> dict[tuple[int, int | None], list[Cell]]:
+        """The cells that have seen fewer windows, by how many, and by width where they share what lies beneath."""
         behind: dict[tuple[int, int | None], list[Cell]] = {}
         for cell in going:
             start = len(self._kept.get(cell.key, {}).get(self._measure, ()))
             if start < end:
                 # spared cells of one scheme share what lies beneath them; isolated ones all lie on the full model
                 behind.setdefault((start, cell.scheme.bits if self._by == "spared" else None), []).append(cell)
-        for place, ((start, _), group) in enumerate(behind.items()):
-            steps = self._measure_group(group, start, end)
-            yield from within(steps, place, place + 1, len(behind))
+        return behind
 
     def _measure_group(self, group: Sequence[Cell], start: int, end: int) -> Steps[None]:
         schemes = list({cell.scheme.bits: cell.scheme for cell in group}.values())
@@ -107,7 +120,8 @@ class Sweep:
         def keep(change: Change, effect: Effect) -> None:
             self._add(by_key[change.key], effect, -1.0 if spared else 1.0)
 
-        steps = single_changes(
+        measure = streamed_changes if self._loaded.streamed else single_changes
+        steps = measure(
             self._loaded,
             self._ids[start:end],
             [self._change(cell) for cell in group],
@@ -118,10 +132,12 @@ class Sweep:
         yield from within(steps, 0.1, 1.0)
 
     def _change(self, cell: Cell) -> Change:
-        matrix, held = cell.matrix, self._weights[cell.scheme.bits][cell.matrix.name]
+        matrix = cell.matrix
 
         def weight() -> torch.Tensor:
-            return read_weight(self._loaded.model, matrix) if self._by == "spared" else held.dequantize(torch.float32)
+            if self._by == "spared":
+                return read_weight(self._loaded.model, matrix)
+            return self._weights[cell.scheme.bits][matrix.name].dequantize(torch.float32)
 
         return Change(cell.key, matrix, weight, f"{cell.scheme.label}: {matrix.name}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ from workbench.quantizers.weight import QuantizedWeight
 from workbench.scheme import Scheme
 from workbench.studies.choice import quantize_assignment
 from workbench.studies.context import Context
-from workbench.studies.sensitivity_cells import Cell, Kept
+from workbench.studies.sensitivity_cells import Cell, Kept, nodes_of
+from workbench.studies.sensitivity_parts import WholeWork
 
 NEEDS = {"joint-path": {"path"}, "second-order": {"grad", "hessian_step"}}
 """Way -> what it reads of the gradient sweep."""
@@ -34,16 +35,16 @@ class WholeText:
     """Fills the cells of a table width by width.
 
     With d the step of all matrices, g the gradient and H the Hessian of the mean token loss: `joint-path` is the
-    matrix's part of the integral of g(w + t d) . d over t from 0 to 1, by the midpoint rule, and the parts sum to the
-    measured change of the loss up to the rule's error (arXiv 2503.01901 for the path); `second-order` is its part of
-    g . d + d . (H d) / 2. `output` is the relative error of the matrix's outputs, alone. None has a standard error.
+    matrix's part of the integral of g(w + t d) . d over t from 0 to 1, by the Gauss-Legendre rule, and the parts sum to
+    the measured change of the loss up to the rule's error (arXiv 2503.01901 for the path); `second-order` is its part
+    of g . d + d . (H d) / 2. `output` is the relative error of the matrix's outputs, alone. None has a standard error.
 
     Attributes:
         loaded: the model.
         windows: the calibration text.
         matrices: all matrices of the table.
         kind: `joint-path`, `second-order` or `output`.
-        nodes: points of the path.
+        nodes: points of the path at most (`nodes_of`).
         context: the store, and the folders of statistics and quantized weights.
     """
 
@@ -58,11 +59,14 @@ class WholeText:
     def run(self, cells: Sequence[Cell], kept: Kept) -> Steps[set[str]]:
         """Compute the cells that are not kept yet, and keep them; returns their keys."""
         missing = [cell for cell in cells if cell.key not in kept]
-        schemes = list({cell.scheme.bits: cell.scheme for cell in missing}.values())
+        work = WholeWork(self.windows, self.matrices, cells, self.kind, self.nodes)
+        kept.update((yield from work.spread(self.loaded, missing, self.context)))
+        left = [cell for cell in missing if cell.key not in kept]
+        schemes = list({cell.scheme.bits: cell.scheme for cell in left}.values())
         for place, scheme in enumerate(schemes):
             steps = self._output_errors(scheme) if self.kind == "output" else self._shares(scheme)
             found = yield from within(steps, place, place + 1, len(schemes))
-            for cell in (cell for cell in missing if cell.scheme == scheme):
+            for cell in (cell for cell in left if cell.scheme == scheme):
                 kept[cell.key] = found[cell.matrix.name]
                 self.context.cells.put_cell(cell.key, kept[cell.key])
         return {cell.key for cell in missing}
@@ -80,7 +84,8 @@ class WholeText:
             found[matrix.name] = {"stored_bits": weights[matrix.name].stored_bits, "loss": value}
 
         needs = NEEDS[self.kind]
-        steps = gradient_sweep(self.loaded, self.windows, needs=needs, weights=dense, nodes=self.nodes, consume=consume)
+        asked = {"needs": needs, "weights": dense, "nodes": nodes_of(scheme.bits, self.nodes), "rule": "gauss"}
+        steps = gradient_sweep(self.loaded, self.windows, **asked, consume=consume)
         yield from within(steps, 0.1, 1.0)
         return found
 
@@ -96,7 +101,7 @@ class WholeText:
             found[matrix.name] = {"stored_bits": held.stored_bits, "output": error}
         return found
 
-    def _quantize(self, scheme: Scheme, *, alone: bool) -> Steps[dict[str, QuantizedWeight]]:
+    def _quantize(self, scheme: Scheme, *, alone: bool) -> Steps[Mapping[str, QuantizedWeight]]:
         """All matrices under a scheme: fed by the full model when each is looked at alone, by the quantized else."""
         assignment = {matrix.name: scheme for matrix in self.matrices}
         steps = quantize_assignment(self.loaded, assignment, self.windows, self.context, isolated=alone)

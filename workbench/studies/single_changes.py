@@ -89,7 +89,7 @@ def single_changes(
     """
     base, blocks = base or {}, find_blocks(loaded.model)
     groups = _by_block(blocks, changes)
-    size = _windows_at_once(loaded, ids.shape[1], at_once)
+    size = windows_at_once(loaded, ids.shape[1], at_once)
     batches = [_Batch(loaded, blocks, part, base, divergence) for part in ids.split(size)]
     total, done = sum(map(len, groups.values())) * len(batches), 0
     for block, group in groups.items():
@@ -104,7 +104,7 @@ def single_changes(
             batch.leave()
 
 
-def _windows_at_once(loaded: LoadedModel, window: int, most: int) -> int:
+def windows_at_once(loaded: LoadedModel, window: int, most: int) -> int:
     """Windows of a batch: a fraction of a second of work, and logits of at most 32 MB; from sizes alone."""
     vocabulary = int(loaded.model.config.get_text_config().vocab_size)
     a_token = 2 * sum(parameter.numel() for parameter in loaded.model.parameters())

@@ -22,6 +22,7 @@ from workbench.studies.choice import (
     reads_calibration,
 )
 from workbench.studies.context import Context, cell_key
+from workbench.studies.plan_parts import PlanWork
 from workbench.studies.reference import Reference, compare, reference
 from workbench.studies.texts import calibration_windows, describe, evaluation_windows, keep_apart
 from workbench.vocabulary import STUDY_VERSION
@@ -53,13 +54,18 @@ def tradeoff(
     read = any(reads_calibration(assignment) for assignment in assignments)
     seen = calibration_windows(loaded, calibration, tokens, window) if read else None
     full = yield from within(reference(loaded, windows), 0.0, 0.1)
+    wanted = {
+        _key(loaded, windows, seen, assignment): (assignment, str(point["label"]))
+        for point, assignment in zip(points, assignments, strict=True)
+    }
+    yield from within(PlanWork(windows, seen, measure).spread(loaded, wanted, context), 0.1, 1.0)
     rows = []
     for done, (point, assignment) in enumerate(zip(points, assignments, strict=True)):
         key = _key(loaded, windows, seen, assignment)
         held = context.cells.get_cells([key]).get(key)
         if held is None:
             start, stop = 0.1 + 0.9 * done / len(points), 0.1 + 0.9 * (done + 1) / len(points)
-            held = yield from within(_measure(full, assignment, seen, str(point["label"]), context), start, stop)
+            held = yield from within(measure(full, assignment, seen, str(point["label"]), context), start, stop)
             context.cells.put_cell(key, held)
         rows.append({"label": str(point["label"]), **held})
     base = summarize(full.losses)
@@ -98,9 +104,10 @@ def _key(loaded: LoadedModel, windows: Windows, seen: Windows | None, assignment
     )
 
 
-def _measure(
+def measure(
     full: Reference, assignment: Assignment, seen: Windows | None, label: str, context: Context
-) -> Steps[dict[str, Any]]:
+) -> Steps[Mapping[str, Any]]:
+    """The cell of an assignment: its bits, its losses and how far it is from the full model."""
     quantized = yield from within(quantize_assignment(full.loaded, assignment, seen, context), 0.0, 0.5)
     compared = yield from within(compare(full, quantized.dense(), label), 0.5, 1.0)
     summary = summarize(compared.losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,12 +11,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from workbench.model.backward import make_leaves, next_token_logits
+from workbench.model.backward import GradientSums, make_leaves, next_token_logits
 from workbench.model.block_ranges import check_differentiable, working_bytes
+from workbench.model.chain import Chain
+from workbench.model.chain_gradients import chain_gradients
+from workbench.model.chain_memory import room_for_pass
 from workbench.model.gradients import check_sweep
 from workbench.model.load import LoadedModel
+from workbench.model.matrices import Matrix
 from workbench.model.memory import require_memory
-from workbench.progress import Progress, Steps
+from workbench.progress import Progress, Steps, within
 from workbench.results import Result
 from workbench.studies.choice import find_matrices
 from workbench.studies.context import Context
@@ -45,11 +50,14 @@ def windows(
     check_sweep(text, (), None, 1)
     matrices = find_matrices(loaded)
     check_differentiable(loaded.model, matrices)
-    require_memory(working_bytes(loaded.model, matrices, text.window, ()), "the gradient of one window")
+    if not loaded.streamed:
+        require_memory(working_bytes(loaded.model, matrices, text.window, ()), "the gradient of one window")
     rows: list[dict[str, Any]] = []
     for index, ids in enumerate(text.ids):
         yield Progress(index, len(text.ids), f"window {index + 1} of {len(text.ids)}")
-        rows.append({"window": index, **_score(loaded, ids[None]), "text": _beginning(loaded, ids)})
+        scoring = _score_by_blocks if loaded.streamed else _score
+        scored = yield from within(scoring(loaded, ids[None]), index, index + 1, len(text.ids))
+        rows.append({"window": index, **scored, "text": _beginning(loaded, ids)})
     total = sum(row["grand"] ** 2 for row in rows)
     for row in rows:
         row["fisher_share"] = row["grand"] ** 2 / total if total else 1 / len(rows)
@@ -65,8 +73,25 @@ def windows(
     return Result(document, {"windows": pd.DataFrame(rows)})
 
 
-def _score(loaded: LoadedModel, ids: Int64[Tensor, "one tok"]) -> dict[str, float]:
+def _score_by_blocks(loaded: LoadedModel, ids: Int64[Tensor, "one tok"]) -> Steps[dict[str, float]]:
+    """The same for a model that is read block by block; gradients are squared and dropped block by block."""
+    chain, squares = Chain(loaded.model, [ids]), list[float]()
+    if not (yield from within(chain.open(), 0.0, 0.02)):
+        return (yield from within(_score(loaded, ids), 0.02, 1.0))
+
+    def finish(matrices: Sequence[Matrix], sums: GradientSums) -> None:
+        squares.extend(float(one.double().square().sum()) for one in sums.grad.values())
+
+    with room_for_pass(chain, find_matrices(loaded), {"grad"}, None):
+        loss = yield from within(chain_gradients(chain, lambda _: {}, finish, "one window"), 0.02, 0.9)
+    with torch.no_grad():
+        logits, targets = next_token_logits(loaded.model, {}, ids.to(loaded.model.device))
+    return {"loss": loss, "el2n": el2n(logits, targets), "grand": sum(squares) ** 0.5}
+
+
+def _score(loaded: LoadedModel, ids: Int64[Tensor, "one tok"]) -> Steps[dict[str, float]]:
     """Loss, EL2N and GraNd of one window; gradients are squared and dropped matrix by matrix."""
+    yield Progress(0, 1, "one window")
     squares: list[float] = []
 
     def take(leaf: Tensor) -> None:

@@ -12,7 +12,7 @@ page on the first visit, and `st.switch_page` raises while a bound control is on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -20,8 +20,17 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 CHOICES, WRITTEN, DRAWN = "_choices", "_address", "_drawn"
 GIVEN, WAITING, WENT_BACK, PAGE, TURNED, BARE = "_given", "_waiting", "_went_back", "_page", "_turned", "_bare"
 CUT_SHORT, RUNNING = "_cut_short", "_running"
+REFUSED = "_refused"
 Texts = list[str]
 """Values of one name in an address; most names have one."""
+
+
+class Refusal(NamedTuple):
+    """What an address asked of a control, what stands there instead in the address's words, and its value."""
+
+    asked: str
+    instead: str
+    value: Any
 
 
 def begin(page: str) -> None:
@@ -37,6 +46,8 @@ def begin(page: str) -> None:
     waiting = {} if st.session_state[TURNED] else st.session_state.get(WAITING, {})
     st.session_state[GIVEN] = given if outside else waiting
     filled_in = not given and page in st.session_state[BARE]
+    if outside or st.session_state[TURNED]:
+        st.session_state[REFUSED] = {}
     st.session_state[WENT_BACK] = outside and _is_history() and not filled_in
     st.session_state[DRAWN] = {}
 
@@ -58,6 +69,8 @@ def prepare(key: str, default: Any, read: Callable[[Texts], Any], accepts: Calla
         value = default if unchosen else st.session_state.get(key, kept)
     if not accepts(value):
         value = default
+    if _asks_in_vain(key, read, accepts):
+        st.session_state[REFUSED][key] = Refusal(", ".join(st.session_state[GIVEN][key]), "", value)
     # Set only where it must be: a value that is set takes the place of what somebody is typing. On a page that was just
     # turned to, Streamlit still shows the value of the former page's widget here, but would draw the new one empty. So
     # it would after a run that another one cut short: what that one had set may never have reached the browser.
@@ -81,6 +94,14 @@ def note(key: str, value: Any, default: Any, write: Callable[[Any], Texts]) -> N
     if value != default or key in st.session_state[CHOICES]:  # defaults differ from page to page, choices stay
         st.session_state[CHOICES][key] = value
     st.session_state[DRAWN][key] = [] if value == default else write(value)
+    refusal = st.session_state[REFUSED].pop(key, None)
+    if refusal is not None and value == refusal.value:  # nobody has chosen anything else since
+        st.session_state[REFUSED][key] = refusal._replace(instead=", ".join(write(value)))
+
+
+def refused() -> dict[str, Refusal]:
+    """What the address asks of controls that do not offer it, by their keys, until somebody chooses there."""
+    return dict(st.session_state[REFUSED])
 
 
 def put(key: str, value: Any) -> None:
@@ -117,6 +138,14 @@ def _from_address(key: str, read: Callable[[Texts], Any], absent: Any) -> Any:
         except ValueError:
             return _NOTHING
     return absent if st.session_state[WENT_BACK] else _NOTHING
+
+
+def _asks_in_vain(key: str, read: Callable[[Texts], Any], accepts: Callable[[Any], bool]) -> bool:
+    given = st.session_state[GIVEN]
+    try:
+        return key in given and not accepts(read(given[key]))
+    except ValueError:
+        return True
 
 
 def _is_history() -> bool:

@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.jobs.job import INTERACTIVE
 from workbench.ui import choices, session
 from workbench.ui.defaults import Spec, inspect
+from workbench.ui.memory import limited
 from workbench.ui.numbers import duration
 from workbench.ui.study import Shown
 
@@ -122,7 +123,7 @@ def _shape(model: str) -> dict[str, int] | None:
     found = client.result(*question)
     if found is None:
         if client.latest(*question) is None:
-            client.submit(*question, INTERACTIVE)
+            client.submit(question[0], limited(question[1]), INTERACTIVE)
         return None
     blocks = {one["block"] for one in found.document["matrices"] if one["block"] is not None}
     return {"parameters": found.document["model"]["parameters"], "layers": max(1, len(blocks))}

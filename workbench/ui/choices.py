@@ -15,7 +15,7 @@ import streamlit as st
 
 from workbench import settings
 from workbench.errors import WorkbenchError
-from workbench.ui import added_texts, address, controls, defaults, method_options, session
+from workbench.ui import added_texts, address, bundles, controls, defaults, method_options, session
 from workbench.ui.defaults import DEMO, PROMPT, PROMPT_LIMIT, Spec, Texts
 from workbench.ui.escape import markdown
 from workbench.ui.quantization import scheme
@@ -36,13 +36,15 @@ __all__ = [
     "texts",
 ]
 
+MODEL_HELP = "The embedded demo model, a folder under WORKBENCH_MODELS, or a model known from an opened bundle."
 DEMO_TEXTS = {"demo:calibration": "demo:calibration", "demo:evaluation": "demo:evaluation"}
 
 
 def models() -> list[str]:
-    """The models that are offered: the embedded one, then the folders of the models folder."""
+    """The models that are offered: the embedded one, the folders of the models folder, those of opened bundles."""
     embedded = [DEMO] if (settings.demo_folder() / "config.json").is_file() else []
-    return embedded + [name for name in settings.local_models() if name != DEMO]
+    here = embedded + [name for name in settings.local_models() if name != DEMO]
+    return here + [name for name in bundles.models() if name not in here]
 
 
 def model_bar() -> None:
@@ -53,7 +55,7 @@ def model_bar() -> None:
             "There is no model to look at: this installation has no embedded model, and the environment variable "
             "WORKBENCH_MODELS names no folder with models in it."
         )
-    controls.select("Model", offered, key="model", help="The embedded demo model, or a folder under WORKBENCH_MODELS.")
+    controls.select("Model", offered, key="model", help=MODEL_HELP)
 
 
 def model() -> str:
@@ -65,7 +67,7 @@ def text_choices(name: str) -> dict[str, str]:
     """Texts offered for a model, as shown -> as a TEXT name: the files in its folder, then the demo's texts."""
     folder = settings.local_models().get(name)
     if name == DEMO or folder is None:
-        return dict(DEMO_TEXTS)
+        return bundles.texts(name) | DEMO_TEXTS
     files = [path for path in sorted(folder.glob("*.txt")) if _inside(path, folder)]
     return {path.name: str(path) for path in files} | DEMO_TEXTS
 

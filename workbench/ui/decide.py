@@ -37,7 +37,8 @@ def section(model: str, texts: Texts, request: Request, mix: Mix, limits: Limits
     st.write(
         "A sum of costs is a guess. Here a plan is solved on every table that is chosen below, uniform plans join, and "
         "all of them are measured on calibration text that no plan was made on. A uniform plan stands unless another "
-        "one is clearly better; where sums fail, measured swaps improve the best plan."
+        "one is clearly better, and one with fused matrices alike unless another is better by a standard error; where "
+        "sums fail, measured swaps improve the best plan."
     )
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         ways = mixing.ways_choice()
@@ -100,9 +101,7 @@ def _draw_sums(frame: pd.DataFrame, shown: Shown) -> None:
     tried, kept = document["swaps_measured"], document["swaps"]
     if document["refining_ended"] is None:
         reason = (
-            "none were asked for"
-            if not shown.spec["refine_seconds"]
-            else "the sum of the best plan was close enough on its own text"
+            "none were asked for" if not shown.spec["refine_seconds"] else "every sum was close enough on its own text"
         )
         st.write(f"No swaps were measured: {reason}.")
         return

@@ -118,6 +118,12 @@ class Desk:
         """Ask `settle` to solve again around the locks; `exact` also proves that no plan is better."""
         self._held.update(wished=True, exact=exact)
 
+    def relock(self, locks: Mapping[str, int]) -> None:
+        """Lock just these matrices and ask `settle` to solve around them; nothing happens where they are locked so."""
+        if self._held["locks"] != dict(locks):
+            self._held.update(locks=dict(locks), hand=None, base=None, turn=self.turn + 1)
+            self.wish()
+
     def edit(self, bench: Bench, widths: Mapping[str, int], locks: Mapping[str, int]) -> None:
         """Take over what a person set by hand; the solved or uploaded plan comes back when the widths are its own."""
         held = self._held

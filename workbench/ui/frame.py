@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import Page
 
 from workbench.errors import WorkbenchError, shown
-from workbench.ui import address, choices, session
+from workbench.ui import address, choices, memory, session
 from workbench.ui.escape import markdown
 
 NAME = "Salience Workbench"
@@ -47,11 +48,14 @@ def draw(page: Page) -> None:
     try:
         with st.sidebar:
             choices.model_bar()
+            memory.memory_bar()
             badge = st.container()
         _draw_exposure()
         _draw_notice()
         _draw_model_in_vain()
+        above = st.empty()
         page.run()
+        _draw_refusals(above)
         with badge:
             _draw_badge()
     except session.NotReady as waiting:
@@ -94,6 +98,17 @@ def _draw_model_in_vain() -> None:
             f"a config.json); choose one of: {', '.join(offered)}. This page is about {held['instead']}."
         )
         st.warning(markdown(told), icon=":material/help:")
+
+
+def _draw_refusals(place: DeltaGenerator) -> None:
+    """Say which values of the address no control offers, and what stands there instead."""
+    strange = {key: one for key, one in address.refused().items() if key != "model"}  # the model has its own sentence
+    told = [
+        f"The address asks for {key} {shown(one.asked)}, which is not offered here; {shown(one.instead)} is shown."
+        for key, one in strange.items()
+    ]
+    if told:
+        place.warning(markdown(" ".join(told)), icon=":material/help:")
 
 
 def _draw_badge() -> None:

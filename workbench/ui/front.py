@@ -19,7 +19,7 @@ from workbench.ui.trade_off import Points, judged, plans_of, readable
 BUDGETS_AT_MOST = 16
 NO_RULES = "none"
 MEASURED = ("label", "kind", "mark", "stored_bits", "perplexity", "loss", "delta_loss", "delta_standard_error",
-            "kl_mean", "top1_agreement", "budget", "predicted_loss")  # fmt: skip
+            "kl_mean", "top1_agreement", "budget", "predicted_loss", "reason")  # fmt: skip
 """Columns that points of both studies have, or are given empty."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -51,6 +52,31 @@ def _active(identifiers: list[str]) -> None:
             st.button(
                 "Cancel", key=f"cancel-{job.id}", icon=":material/close:", on_click=session.cancel, args=(job.id,)
             )
+        _workers(client.workers(job.id) if job.state == "running" else [])
+
+
+def _workers(rows: list[dict[str, Any]]) -> None:
+    """What each worker of a sweep over Ray does."""
+    if rows:
+        st.dataframe(worker_table(rows), hide_index=True, width="stretch")
+
+
+def worker_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row a worker: where it is, what it does, how much it has made, how often its place was filled again."""
+    return pd.DataFrame(
+        [
+            {
+                "worker": row["worker"],
+                "machine": row["host"] or "",
+                "state": row["state"],
+                "parts": row["parts"],
+                "cells": row["cells"],
+                "replaced": row["restarts"],
+                "now": row["note"],
+            }
+            for row in rows
+        ]
+    )
 
 
 def draw_history(jobs: list[Job]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from workbench.ui import address, choices, demo, metric_choice, plan_links, session, target, traits
 from workbench.ui.defaults import Spec, short_label
+from workbench.ui.desk import Desk
 
 PAGES = {
     "inspect": "overview",
@@ -42,9 +43,11 @@ SAME_NAME = ("model", "prompt", "metric", "method", "tokens", "window", "matrix"
 
 
 def take_over(spec: Spec) -> None:
-    """Set the choices of all pages to those of a spec; to be called in a callback."""
+    """Set the choices of all pages to those of a spec, its locks on the desk; to be called in a callback."""
     for key, value in chosen(spec):
         address.put(key, value)
+    if "locks" in spec:
+        Desk(str(spec["model"])).relock(spec["locks"])
 
 
 def chosen(spec: Spec) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from workbench.ui.mixing import NO_LIMIT
 
 
 def choices_of(spec: Spec) -> Iterator[tuple[str, Any]]:
-    """The controls' keys and values of a study `allocate`, `guarded` or `front`; locks are not among them."""
+    """The controls' keys and values of a study `allocate`, `guarded` or `front`; locks lie on the `Desk`."""
     yield from (("quantizers", spec["quantizers"]), ("widths", spec["bits"]))
     yield from (("group", spec["group_size"]), ("symmetric", spec["symmetric"]), ("fused", bool(spec["ties"])))
     for quantizer, options in spec["options"].items():

@@ -132,7 +132,7 @@ def _draw_plan(points: Points, chosen: str, plan: Plan, model: str, matrices: li
     row = rows.named(points.frame, "label", chosen)
     st.write(f"In this plan: {width_words(plan)}.")
     if row["kind"] == "front":
-        st.write(why(chosen))
+        st.write(why(row["reason"]))
         predicted = None if pd.isna(row["predicted_loss"]) else row["predicted_loss"]
         told = f"Rise of the loss: predicted {number(predicted)}, measured {number(row['delta_loss'])} nats a token."
         st.write(f"{told} {verdict(predicted, row['delta_loss'], row['delta_standard_error'])}")
@@ -140,18 +140,10 @@ def _draw_plan(points: Points, chosen: str, plan: Plan, model: str, matrices: li
     bit_allocation.draw_bars(plan, matrices, {}, key="point-bars")
 
 
-def why(label: str) -> str:
-    """Why a plan along the budgets was taken, from how it came about."""
-    _, _, came = label.partition(": ")
-    if came.startswith("uniform"):
-        return (
-            "A uniform plan stands at this budget: no solved plan was clearly better than it on calibration text that "
-            "no plan was made on."
-        )
-    return (
-        f"Taken at this budget: {markdown(came)}. On calibration text that no plan was made on, it was clearly better "
-        "than the uniform plans within the budget, if there are any."
-    )
+def why(reason: Any) -> str:
+    """Why a plan along the budgets was taken; results of an earlier version do not say it."""
+    told = markdown(reason) if isinstance(reason, str) else "this result does not say why"
+    return f"Taken at this budget, on calibration text that no plan was made on: {told}."
 
 
 def _draw_ways_out(document: Spec, plan: Plan, model: str) -> None:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from workbench.errors import WorkbenchError
 from workbench.jobs.client import Client
+from workbench.ui.memory import limited
 
 
 class NotReady(WorkbenchError):
@@ -42,7 +43,7 @@ def ask(kind: str, spec: dict[str, Any], priority: int, slot: str) -> None:
     """Submit a study from a button's callback; a refusal (too many jobs, a full disk) is kept for `refusal`."""
     remember(f"refused-{slot}", None)
     try:
-        client().submit(kind, spec, priority)
+        client().submit(kind, limited(spec), priority)
     except WorkbenchError as error:
         remember(f"refused-{slot}", str(error))
 

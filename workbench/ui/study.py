@@ -20,6 +20,7 @@ from workbench.results import Result
 from workbench.ui import session
 from workbench.ui.defaults import Spec
 from workbench.ui.escape import markdown
+from workbench.ui.memory import limited
 from workbench.ui.numbers import duration, plural
 from workbench.ui.words import differences
 
@@ -86,7 +87,7 @@ def study(
         return Shown(result, spec, False, st.container(key=f"fresh-{slot}"))
     former = _former(kind, spec, slot)
     if job is None and auto:
-        job = client.submit(kind, spec, INTERACTIVE)
+        job = client.submit(kind, limited(spec), INTERACTIVE)
     if job is not None and job.active:
         st.fragment(_progress_panel, run_every=POLL)(job.id, label, slot)
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from torch import Tensor
 from workbench.model.block_task import BlockTask
 from workbench.model.block_watch import Seen, modules_before, run_watched
 from workbench.model.matrices import Matrix
+from workbench.model.streaming import parameter_of
 from workbench.progress import Progress, Steps
 
 SHIFTS = (0.0, 1.0)
@@ -48,7 +50,7 @@ class Absorber:
 
     def folded(self, task: BlockTask, factor: Float[Tensor, " in"]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The matrix `[out, in]`, and the norm and biases, with a factor a channel multiplied in; by parameter name."""
-        find = task.walk.model.get_parameter
+        find = partial(parameter_of, task.walk.model)
         if self.matrix is not None:
             rows = self.rows(factor)
             weights = {self.matrix.name: task.weights[self.matrix.name] * rows[:, None]}

@@ -74,7 +74,7 @@ class _Runs:
 
     @classmethod
     def of(cls, values: Float[Tensor, "out in"]) -> _Runs:
-        if values.device.type == "cpu":  # numpy sorts short rows several times as fast
+        if values.is_cpu:  # numpy sorts short rows several times as fast
             held = values.numpy().copy()
             held.sort(axis=1)
             ordered = torch.from_numpy(held)

@@ -43,7 +43,7 @@ class KeptParts:
         Raises:
             WorkbenchError: it cannot be written, or whatever the steps refuse.
         """
-        path = None if self.folder is None else self.folder / self.question / f"{name}.safetensors"
+        path = self.path(name)
         held = None if path is None else packing.load(path)
         if held is not None:
             steps.close()
@@ -55,6 +55,10 @@ class KeptParts:
             packing.save(made, path)
             trim(self.folder, KEPT_BYTES, self.question)
         return made
+
+    def path(self, name: str) -> Path | None:
+        """Where the part of that name is kept; None where nothing is."""
+        return None if self.folder is None else self.folder / self.question / f"{name}.safetensors"
 
 
 def name_of(

@@ -1,0 +1,126 @@
+"""Sweeps over Ray on this machine: cells per second with two workers against one, and the app while a sweep runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.app import RERUNS, reruns, server
+from benchmarks.measurement import Measurement, percentile
+
+SPEC = {"model": "demo", "bits": [2, 3, 4, 8], "tokens": 4096}
+LONG = {"model": "demo", "bits": [2, 3, 4, 8], "tokens": 65536, "measure": "kl"}
+PAGES = ("", "jobs", "bit_allocation")
+STARTING = 600.0
+"""Seconds that workers have to start on a busy machine."""
+
+
+def measure() -> Iterator[Measurement]:
+    """One worker of one thread, two of them, and the server of the app beside two."""
+    if importlib.util.find_spec("ray") is None:
+        print("no Ray: the cluster is not measured")
+        return
+    one, two = speed(1), speed(2)
+    yield Measurement("a cell with one worker, warm", 1000 / one, "ms", None, load(f"{one:.2f} cells a second"))
+    yield Measurement("a cell with two workers, warm", 1000 / two, "ms", None, load(f"{two:.2f} cells a second"))
+    note = load(f"{two / one:.2f} times as fast")
+    yield Measurement("time of two workers over that of one", one / two, "", 1 / 1.6, note)
+    yield from app_beside_a_sweep()
+
+
+def load(words: str) -> str:
+    """A note with the load of the machine: without two idle cores two workers cannot be twice as fast."""
+    return f"{words}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+
+
+def speed(workers: int) -> float:
+    """Cells per second from when every worker has made its first part to the last cell."""
+    import torch
+
+    from workbench.cluster.run import start
+    from workbench.cluster.wish import Wish
+    from workbench.progress import run
+    from workbench.studies.context import CellsInMemory, Context
+
+    torch.set_num_threads(1)
+    arrived: list[float] = []
+    warm: list[float] = []
+    crews: list[Any] = []
+
+    class Timed(CellsInMemory):
+        def put_cell(self, key: str, value: Any) -> None:
+            arrived.append(time.perf_counter())
+            super().put_cell(key, value)
+
+    def look(_: object) -> None:
+        rows = crews[0].rows() if crews else []
+        if not warm and len(rows) == workers and all(row["parts"] for row in rows):
+            warm.append(time.perf_counter())
+
+    run(start("sensitivity", SPEC, Context(Timed()), Wish("local", workers, threads=1), watch=crews.append), look)
+    after = [moment for moment in arrived if moment > warm[0]]
+    return len(after) / (after[-1] - warm[0])
+
+
+def app_beside_a_sweep() -> Iterator[Measurement]:
+    """Memory of the server and the time of reruns while two workers sweep."""
+    from workbench.jobs.client import Client
+
+    with tempfile.TemporaryDirectory() as folder, wished(WORKBENCH_RAY="local", WORKBENCH_WORKERS="2"):
+        client = Client(Path(folder))
+        try:
+            with server(Path(folder)) as (port, process):
+                job = client.submit("sensitivity", LONG)
+                wait_until_working(client, job.id)
+                for name in PAGES:
+                    times = asyncio.run(reruns(port, name))
+                    label = f"rerun of {name or 'overview'} under a sweep, 95th percentile"
+                    yield Measurement(label, 1000 * percentile(times, 0.95), "ms", 250.0, load(f"{RERUNS} reruns"))
+                memory = process.memory_info().rss / 2**20
+                state = client.job(job.id).state
+                yield Measurement("memory of the UI process under a sweep", memory, "MB", 300.0, f"sweep {state}")
+                client.cancel(job.id)
+                asked = time.perf_counter()
+                while client.job(job.id).active:
+                    time.sleep(0.05)
+                yield Measurement(
+                    "cancel of the sweep until it has ended", time.perf_counter() - asked, "s", 10.0, load("")
+                )
+        finally:
+            client.stop()
+
+
+def wait_until_working(client: Any, job: str) -> None:
+    """Return when both workers have made something."""
+    deadline = time.perf_counter() + STARTING
+    while not [row for row in client.workers(job) if row["parts"]]:
+        held = client.job(job)
+        if not held.active or time.perf_counter() > deadline:
+            raise RuntimeError(f"the sweep does not run: {held.state}, {held.error}")
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def wished(**values: str) -> Iterator[None]:
+    """Variables of the environment for the body, which the worker process inherits."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        left = psutil.Process().children(recursive=True)
+        psutil.wait_procs(left, timeout=10)

@@ -1,0 +1,200 @@
+"""A model whose blocks have no weights in memory: each block reads its own when it runs, and gives them up afterwards.
+
+The block parameters of such a model lie on the `meta` device. A block's forward puts weights from the files in their
+place, runs, and takes them out again, so that every way of running the model works as it does on a model in memory: the
+whole model, one block, one module of a block inside `present`. Parameters that somebody else has put in place
+(`torch.func.functional_call`) are left alone. Backward passes hold no weights either: where autograd would keep one for
+later, it keeps the place to read it from, and whatever hooks do happens once, as usual.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.model.stored_weights import StoredWeights
+
+Laid = Mapping[str, Callable[[], Tensor]]
+"""Parameter name -> makes the values that lie over the model's own, laid out as the model stores them."""
+
+
+class WeightStream:
+    """The weights of a model's blocks, a few blocks of them in memory at a time.
+
+    Args:
+        stored: the parameters of all blocks by their names in the model.
+        blocks: paths of the blocks.
+        room: bytes that blocks may take in memory; the block that runs is held whatever it takes.
+
+    Attributes:
+        reads: block -> how often weights of it were read from the files.
+        laid: what lies over the model's own weights, the uppermost last; never changed, only exchanged.
+    """
+
+    def __init__(self, stored: StoredWeights, blocks: Mapping[str, Sequence[str]], room: int) -> None:
+        self.stored = stored
+        self.room = min(room, stored.bytes_of(name for names in blocks.values() for name in names))
+        self.reads: Counter[str] = Counter()
+        self.laid: tuple[Laid, ...] = ()
+        self._block_of = {name: path for path, names in blocks.items() for name in names}
+        self._held: OrderedDict[str, dict[str, Tensor]] = OrderedDict()
+
+    def __deepcopy__(self, memo: Any) -> WeightStream:
+        return self  # a copy of the model reads the same files
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._block_of
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Blocks that have weights in memory now."""
+        return tuple(self._held)
+
+    def forget(self) -> None:
+        """Hold no block any more."""
+        self._held.clear()
+
+    def values(self, names: Sequence[str], laid: tuple[Laid, ...] | None = None) -> dict[str, Tensor]:
+        """The values that parameters have now, or had when `laid` lay over them; not to be written to."""
+        laid = self.laid if laid is None else laid
+        above = {name: next((one[name] for one in reversed(laid) if name in one), None) for name in names}
+        own = self._own([name for name, made in above.items() if made is None])
+        return {name: own[name] if made is None else made() for name, made in above.items()}
+
+    def _own(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The model's own values of parameters, from memory where they are."""
+        found = {}
+        for path in dict.fromkeys(self._block_of[name] for name in names):
+            mine = [name for name in names if self._block_of[name] == path]
+            held = self._make_room(path, mine)
+            missing = [name for name in mine if name not in held]
+            self.reads[path] += bool(missing)
+            held.update((name, self.stored.read(name)) for name in missing)
+            found.update((name, held[name]) for name in mine)
+        return found
+
+    def _make_room(self, path: str, names: Sequence[str]) -> dict[str, Tensor]:
+        """What is held of a block, after others have made room for these parameters of it."""
+        held = self._held.pop(path, {})
+        wanted = self.stored.bytes_of({*held, *names})
+        while self._held and wanted + sum(self.stored.bytes_of(one) for one in self._held.values()) > self.room:
+            self._held.popitem(last=False)
+        self._held[path] = held
+        return held
+
+
+def stream_of(module: nn.Module) -> WeightStream | None:
+    """Where a model reads its blocks from; None for one that lies in memory."""
+    return vars(module).get("weight_stream")
+
+
+def is_streamed(module: nn.Module) -> bool:
+    """Whether a model, or a block of one, reads its weights when it runs."""
+    return stream_of(module) is not None
+
+
+def parameter_of(model: nn.Module, name: str) -> Tensor:
+    """The values of a parameter as they are now, wherever they lie; not to be written to, no gradient.
+
+    It stands in for `model.get_parameter(name).detach()`, which gives a tensor without values for a streamed model.
+
+    Args:
+        model: the model, or any module of it.
+        name: of the parameter, as seen from there.
+    """
+    here = model.get_parameter(name).detach()
+    stream = stream_of(model)
+    if stream is None or not here.is_meta:
+        return here
+    whole = ".".join(filter(None, (vars(model)["weight_path"], name)))
+    return stream.values([whole])[whole]
+
+
+def held_bytes(model: nn.Module) -> int:
+    """Memory that a model's weights take at most: those that lie there, and what its blocks may take."""
+    stream = stream_of(model)
+    lying = sum(one.nbytes for one in model.parameters() if not one.is_meta)
+    return lying + (0 if stream is None else stream.room)
+
+
+def attach(model: nn.Module, stream: WeightStream, blocks: Sequence[str]) -> None:
+    """Let the blocks of a model read their weights when they run."""
+    for path, module in model.named_modules():
+        vars(module).update(weight_stream=stream, weight_path=path)
+    for module in map(model.get_submodule, blocks):
+        vars(module)["forward"] = partial(_forward, module)  # a deep copy of the block takes itself along in it
+
+
+def _forward(module: nn.Module, *arguments: Any, **keywords: Any) -> Any:
+    with present(module):
+        return type(module).forward(module, *arguments, **keywords)
+
+
+@contextmanager
+def present(block: nn.Module) -> Iterator[None]:
+    """Have the weights of a block in place inside a `with` block; nothing happens for one that has them already.
+
+    Args:
+        block: the module of a block; modules inside it may be called as well then.
+    """
+    stream = stream_of(block)
+    slots = [] if stream is None else _empty_slots(block)
+    if stream is None or not slots:
+        yield
+        return
+    empty = [owner._parameters[key] for owner, key, _ in slots]
+    values = stream.values([name for _, _, name in slots])
+    try:
+        for owner, key, name in slots:
+            owner._parameters[key] = nn.Parameter(values[name], requires_grad=False)
+        with _kept_as_places(stream, values) if torch.is_grad_enabled() else nullcontext():
+            del values
+            yield
+    finally:
+        for (owner, key, _), parameter in zip(slots, empty, strict=True):
+            owner._parameters[key] = parameter
+
+
+def _empty_slots(block: nn.Module) -> list[tuple[nn.Module, str, str]]:
+    """Parameters without values: the module that holds one, its key there, its name in the model."""
+    path = vars(block)["weight_path"]
+    return [
+        (module, key, ".".join(filter(None, (path, inner, key))))
+        for inner, module in block.named_modules()
+        for key, parameter in module._parameters.items()
+        if parameter is not None and parameter.is_meta
+    ]
+
+
+class _Place:
+    """What autograd keeps of a weight: how to get it again."""
+
+    def __init__(self, read: Callable[[], Tensor], view: Tensor) -> None:
+        self._read = read
+        self._form = view.shape, view.stride(), view.storage_offset()
+
+    def again(self) -> Tensor:
+        return self._read().as_strided(*self._form)
+
+
+def _kept_as_places(stream: WeightStream, values: Mapping[str, Tensor]) -> Any:
+    """A context in which autograd keeps places instead of these weights."""
+    laid = stream.laid
+    names = {one.untyped_storage().data_ptr(): name for name, one in values.items()}
+
+    def pack(tensor: Tensor) -> Any:
+        name = names.get(tensor.untyped_storage().data_ptr())
+        if name is None:
+            return tensor.detach()  # itself, it would keep the graph alive that keeps it
+        return _Place(lambda: stream.values([name], laid)[name], tensor)
+
+    def unpack(kept: Any) -> Tensor:
+        return kept.again() if isinstance(kept, _Place) else kept
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
