@@ -45,6 +45,11 @@ def cells_in(cache: Path) -> int:
         return 0
 
 
+def _heed_interrupts() -> None:
+    """A program that was started in the background of a shell is deaf to them, and so are those that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def begin(cache: Path, until: int) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     """The command with two workers, once it has kept some cells; and all processes that belong to it."""
     driver = subprocess.Popen(
@@ -52,6 +57,7 @@ def begin(cache: Path, until: int) -> tuple[subprocess.Popen[bytes], list[psutil
         env=environment(cache),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=_heed_interrupts,
     )
     begun = time.monotonic()
     while cells_in(cache) < until:

@@ -256,6 +256,8 @@ def test_another_quantizer_is_chosen_and_its_error_shown(page: Page, server: str
     box.type("codebook")
     page.keyboard.press("Enter")
     page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile("quantizers=codebook"), timeout=15_000)
+    settled(page)
     page.get_by_role("button", name="Compute the error of every matrix under every choice").click()
     charts = page.get_by_role("figure")
     told = re.compile("Output error .* codebook 2 bit row, codebook 3 bit row")

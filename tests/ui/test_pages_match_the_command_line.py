@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from urllib.parse import quote
 import pytest
 from opened_pages import settled
 from playwright.sync_api import Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from workbench.ui.numbers import number
 
@@ -81,7 +83,8 @@ def shows(page: Page, text: str) -> None:
             return
         button = page.get_by_role("button", name="Compute")
         if button.count() > 0:
-            button.first.click()
+            with suppress(PlaywrightTimeout):  # it goes when its study begins, which may be now
+                button.first.click(timeout=3000)
         page.wait_for_timeout(1000)
     pytest.fail(f"{text!r} is not on the page: {page.inner_text('body')[-3000:]}")
 

@@ -64,9 +64,22 @@ def salience(
     """Which weights matter: one metric over all matrices."""
     check_out(out)
     job = Run(seed, threads, quiet, sweep)
-    choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric)
+    asked = {
+        "metric": metric,
+        "options": words.parse_pairs(option, "--option"),
+        "calibration": calibration,
+        "tokens": tokens,
+        "window": window,
+        "text2": text2,
+        **words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric),
+    }
+    if mask is None and tensors is None:
+        result = job.study("salience", {"model": model, "allow_download": allow_download, **asked})
+        deliver(result, "matrices", as_json=as_json, out=out)
+        return
     job.prepare()
     from workbench import studies
+    from workbench.estimates.watch import watched
     from workbench.studies.salience_masks import check_mask, top_masks, write_tensors
 
     if mask is not None:
@@ -74,20 +87,8 @@ def salience(
     scores: dict[str, Any] | None = None if mask is None else {}
     context = job.context()
     loaded = context.model(model, allow_download=allow_download)
-    steps = studies.salience(
-        loaded,
-        metric=metric,
-        options=words.parse_pairs(option, "--option"),
-        calibration=calibration,
-        tokens=tokens,
-        window=window,
-        text2=text2,
-        tensors=tensors,
-        keep=scores,
-        context=context,
-        **choice,
-    )
-    result = job.steps(steps)
+    steps = studies.salience(loaded, **asked, tensors=tensors, keep=scores, context=context)
+    result = job.steps(watched("salience", loaded, asked, context, steps))
     if mask is not None and scores is not None:
         facts = {"metric": metric, "top": repr(top), "scope": mask_scope, "model": loaded.identity.digest}
         write_tensors(top_masks(scores, top, mask_scope), mask, facts)

@@ -8,6 +8,10 @@ import psutil
 
 from workbench.errors import WorkbenchError
 
+M_MMAP_THRESHOLD = -3
+"""Of `mallopt` in glibc's malloc.h: allocations from this size on are pages of their own, handed back when freed."""
+PAGES_OF_THEIR_OWN = 2**20
+
 _bound: int | None = None
 
 
@@ -17,6 +21,8 @@ def bound_memory(limit: int | None) -> None:
     A limit belongs to a process: the one that computes has one model and works on one study at a time.
     """
     global _bound
+    if limit is not None and _bound is None:
+        _hand_back_large_allocations()
     _bound = limit
 
 
@@ -46,6 +52,14 @@ def require_memory(needed: int, purpose: str, limit: int | None = None) -> None:
         raise WorkbenchError(
             f"{purpose} needs {needed / 2**30:.2f} GiB of memory; {available / 2**30:.2f} GiB are free"
         )
+
+
+def _hand_back_large_allocations() -> None:
+    """Keep the heap from growing beyond a limit by fragments: glibc raises that size by itself, up to 32 MiB."""
+    try:
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, PAGES_OF_THEIR_OWN)
+    except (AttributeError, OSError, TypeError):
+        return  # another C library, which has no such call
 
 
 def return_freed_memory() -> None:

@@ -11,6 +11,8 @@ page on the first visit, and `st.switch_page` raises while a bound control is on
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +22,10 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 CHOICES, WRITTEN, DRAWN = "_choices", "_address", "_drawn"
 GIVEN, WAITING, WENT_BACK, PAGE, TURNED, BARE = "_given", "_waiting", "_went_back", "_page", "_turned", "_bare"
 CUT_SHORT, RUNNING = "_cut_short", "_running"
-REFUSED = "_refused"
+REFUSED, SET_AT = "_refused", "_set_at"
+SETTLING = 2.0
+"""Seconds in which a value that was set is set again by every run: a browser that is given two runs at once draws the
+second one alone, and with it a control of which nobody said what it holds."""
 Texts = list[str]
 """Values of one name in an address; most names have one."""
 
@@ -37,6 +42,7 @@ def begin(page: str) -> None:
     """Start a run of that page: take over what the address says if it was changed from outside."""
     st.session_state.setdefault(CHOICES, {})
     st.session_state.setdefault(BARE, [])
+    st.session_state.setdefault(SET_AT, {})
     st.session_state[TURNED] = st.session_state.get(PAGE) != page
     st.session_state[PAGE] = page
     st.session_state[CUT_SHORT] = st.session_state.get(RUNNING, False)
@@ -76,6 +82,8 @@ def prepare(key: str, default: Any, read: Callable[[Texts], Any], accepts: Calla
     # it would after a run that another one cut short: what that one had set may never have reached the browser.
     again = st.session_state[TURNED] or st.session_state[CUT_SHORT]
     if again or key not in st.session_state or st.session_state[key] != value:
+        st.session_state[SET_AT][key] = time.monotonic()
+    if time.monotonic() - st.session_state[SET_AT].get(key, -math.inf) < SETTLING:
         st.session_state[key] = value
 
 

@@ -61,6 +61,9 @@ def value_words(name: str, value: Any) -> str:
         return "none"
     if name == "plan":
         return f"a plan of {value['budget']['requested']:.4g} stored bits"
+    if isinstance(value, list) and all(isinstance(one, (int, float, str)) for one in value):
+        listed = ", ".join(str(one) for one in value)
+        return _shortened(f"{listed} bits" if name == "bits" else listed, 40)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return _shortened(text, 40)
 
