@@ -36,7 +36,7 @@ from workbench.studies.texts import calibration_windows, evaluation_windows
 WIDTHS = (2, 3, 4, 8)
 BUDGETS = (2.75, 3.5, 4.5)
 NEW_BUDGET = 3.25
-PRECISION = 0.5
+PRECISION = 0.4
 TOKENS = 8192
 
 T = TypeVar("T")
