@@ -43,6 +43,16 @@ TINY: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128},
+    "opt": {
+        "hidden_size": 64,
+        "ffn_dim": 128,
+        "word_embed_proj_dim": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "do_layer_norm_before": True,
+        "tie_word_embeddings": True,
+    },
 }
 
 
@@ -117,6 +127,12 @@ def tiny_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_gpt2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random GPT-2: 2 blocks, hidden 64, MLP 256, 4 heads, context 128. Do not write to it."""
     return write_model(tmp_path_factory.mktemp("models") / "tiny-gpt2", "gpt2", **TINY["gpt2"])
+
+
+@pytest.fixture(scope="session")
+def tiny_opt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random OPT: 3 blocks, hidden 64 behind projections from 32, MLP 128, 4 heads. Do not write to it."""
+    return write_model(tmp_path_factory.mktemp("models") / "tiny-opt", "opt", **TINY["opt"])
 
 
 @pytest.fixture(scope="session")

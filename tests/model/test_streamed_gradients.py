@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,22 +26,7 @@ from workbench.progress import run
 
 TEXT = Text("test", ("One day a small bird found a red button in the grass and took it home to her nest. " * 12,))
 FIELDS = ("grad", "grad_sq", "path_abs", "path_signed", "hessian_step", "hessian_gradient", "synflow", "quantized")
-OPT = {
-    "hidden_size": 64,
-    "ffn_dim": 128,
-    "word_embed_proj_dim": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-    "do_layer_norm_before": True,
-    "tie_word_embeddings": True,
-}
 Found = dict[str, WeightStatistics]
-
-
-@pytest.fixture(scope="module")
-def tiny_opt_folder(make_model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("opt") / "tiny-opt", "opt", **OPT)
 
 
 @pytest.fixture(params=["llama", "gpt2", "opt"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,21 +23,11 @@ from workbench.scheme import Scheme
 from workbench.studies.single_changes import Change, single_changes, spread_order
 
 SIZES: dict[str, Any] = {"tokens": 256, "window": 32}
-OPT = {
-    "hidden_size": 64,
-    "ffn_dim": 128,
-    "word_embed_proj_dim": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-    "do_layer_norm_before": True,
-    "tie_word_embeddings": True,
-}
 
 
 @pytest.fixture(scope="module")
-def tiny_opt(make_model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    return load(str(make_model_folder(tmp_path_factory.mktemp("opt") / "tiny-opt", "opt", **OPT)))
+def tiny_opt(tiny_opt_folder: Path) -> LoadedModel:
+    return load(str(tiny_opt_folder))
 
 
 @pytest.fixture(params=["llama", "gpt2", "opt"])

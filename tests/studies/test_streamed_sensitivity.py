@@ -22,21 +22,6 @@ from workbench.studies.context import CellsInMemory, Context
 from workbench.studies.single_changes import Change, Effect, single_changes
 
 SIZES: dict[str, Any] = {"tokens": 96, "window": 32}
-OPT = {
-    "hidden_size": 64,
-    "ffn_dim": 128,
-    "word_embed_proj_dim": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-    "do_layer_norm_before": True,
-    "tie_word_embeddings": True,
-}
-
-
-@pytest.fixture(scope="module")
-def tiny_opt_folder(make_model_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model_folder(tmp_path_factory.mktemp("opt") / "tiny-opt", "opt", **OPT)
 
 
 @pytest.fixture(params=["llama", "opt"])
