@@ -29,6 +29,7 @@ PARTS = (
     "app",
     "cluster",
     "streaming",
+    "streaming_limits",
     "scale_model",
 )
 RESULTS = Path(__file__).parent / "results"

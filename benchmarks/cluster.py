@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib.util
 import os
@@ -14,12 +13,11 @@ from typing import Any
 
 import psutil
 
-from benchmarks.app import RERUNS, reruns, server
-from benchmarks.measurement import Measurement, percentile
+from benchmarks.app import PAGES, load, rerun_of, server
+from benchmarks.measurement import Measurement
 
 SPEC = {"model": "demo", "bits": [2, 3, 4, 8], "tokens": 4096}
 LONG = {"model": "demo", "bits": [2, 3, 4, 8], "tokens": 65536, "measure": "kl"}
-PAGES = ("", "jobs", "bit_allocation")
 STARTING = 600.0
 """Seconds that workers have to start on a busy machine."""
 
@@ -35,11 +33,6 @@ def measure() -> Iterator[Measurement]:
     note = load(f"{two / one:.2f} times as fast")
     yield Measurement("time of two workers over that of one", one / two, "", 1 / 1.6, note)
     yield from app_beside_a_sweep()
-
-
-def load(words: str) -> str:
-    """A note with the load of the machine: without two idle cores two workers cannot be twice as fast."""
-    return f"{words}; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
 def speed(workers: int) -> float:
@@ -82,9 +75,7 @@ def app_beside_a_sweep() -> Iterator[Measurement]:
                 job = client.submit("sensitivity", LONG)
                 wait_until_working(client, job.id)
                 for name in PAGES:
-                    times = asyncio.run(reruns(port, name))
-                    label = f"rerun of {name or 'overview'} under a sweep, 95th percentile"
-                    yield Measurement(label, 1000 * percentile(times, 0.95), "ms", 250.0, load(f"{RERUNS} reruns"))
+                    yield rerun_of(name, port, process, " under a sweep")
                 memory = process.memory_info().rss / 2**20
                 state = client.job(job.id).state
                 yield Measurement("memory of the UI process under a sweep", memory, "MB", 300.0, f"sweep {state}")

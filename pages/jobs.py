@@ -18,12 +18,16 @@ st.subheader("Running and waiting")
 jobs.draw_active([job.id for job in listed if job.active])
 
 st.subheader("Before")
-jobs.draw_history([job for job in listed if not job.active])
+records = session.client().records(listed)
+jobs.draw_history([job for job in listed if not job.active], records)
 if listed:
-    present.table(jobs.job_table(listed), key="jobs-table", file_name="jobs.csv", label="All jobs as a table")
+    present.table(jobs.job_table(listed, records), key="jobs-table", file_name="jobs.csv", label="All jobs as a table")
 bundles.draw(listed)
 present.how_to_read(
     "**Interrupted** means that the program was stopped while a job ran; what a sweep had finished is kept, and "
     "running it again goes on from there. **Failed** jobs say why. **Open** shows a result on its page, with the "
-    "choices that it was made with."
+    "choices that it was made with. **Expected** is what was worked out before a study began, from the sizes of the "
+    "model and a short trial on this computer: the time without loading the model, and the most memory, that of the "
+    "program included. For a study that workers on Ray made, it is what one process alone would need, and the memory "
+    "that it took is that of the process which hands out the work."
 )

@@ -23,10 +23,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 torch.set_num_threads(1)
 install_import_hook("workbench", "typechecker.checked")
 
+import layers  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 
 from workbench.model.load import LoadedModel, load  # noqa: E402
+from workbench.model.sites import SiteStatistics  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SPECIAL = ("<s>", "</s>", "<unk>")
@@ -109,6 +111,18 @@ def write_model(folder: Path, model_type: str, *, bos: bool = False, **settings:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     byte_tokenizer(bos).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def statistics_of() -> Callable[[torch.Tensor], SiteStatistics]:
+    """Statistics of inputs [tok, in], made by definition."""
+    return layers.site_statistics
+
+
+@pytest.fixture(scope="session")
+def layer_s() -> layers.Layer:
+    """The layer of the design's figures. Do not write to it."""
+    return layers.layer_s()
 
 
 @pytest.fixture(scope="session")

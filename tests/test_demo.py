@@ -64,7 +64,7 @@ def test_widths_suit_the_group_sizes(context: Context) -> None:
 @pytest.mark.parametrize("bits", sorted(RISE))
 def test_lost_bits_cost_what_a_trained_model_pays(bits: int, context: Context) -> None:
     scheme = {"quantizer": "rtn", "bits": bits, "group_size": 64, "symmetric": False, "options": {}}
-    steps = studies.evaluate(context.model("demo"), scheme=scheme, tokens=65536, context=context)
+    steps = studies.evaluate(context.model("demo"), scheme=scheme, tokens=16384, context=context)
     low, high = RISE[bits]
     assert low <= workbench.run(steps).document["delta_loss"] <= high
 

@@ -1,6 +1,6 @@
 """Write a model with random weights and the shapes of a larger one, for measuring memory and time without a download.
 
-    python tools/make_shape_model.py FOLDER [--shape llama-1b|tiny] [--seed 0] [--shard-bytes 1000000000]
+    python tools/make_shape_model.py FOLDER [--shape llama-1b|wide-blocks|tiny] [--seed 0] [--shard-bytes 1000000000]
 
 The weights of each tensor are drawn by a seed of their own, so that a folder does not depend on how it is cut into
 shards; a tensor is in memory at a time. Its tokenizer has a token a byte: ids far below the vocabulary's end.
@@ -34,6 +34,17 @@ SHAPES = {
         "head_dim": 64,
         "max_position_embeddings": 131072,
         "rope_theta": 500000.0,
+    },
+    # 137 million weights: what a block takes is more than what Python's own memory varies by
+    "wide-blocks": {
+        "vocab_size": 8192,
+        "hidden_size": 1024,
+        "intermediate_size": 2816,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "head_dim": 64,
+        "max_position_embeddings": 2048,
     },
     "tiny": {
         "vocab_size": 512,

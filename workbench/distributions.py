@@ -25,7 +25,7 @@ def spread_histogram(
     function = torch.zeros_like(edges)
     for ends, sign in ((low, 1.0), (high, -1.0)):
         place = torch.bucketize(ends, edges)  # the first edge that is not before the end
-        weights = torch.zeros(2, bins + 2, dtype=edges.dtype)
+        weights = edges.new_zeros(2, bins + 2)
         weights[0].index_add_(0, place, slope)
         weights[1].index_add_(0, place, slope * ends)
         total, moment = weights.cumsum(1)[:, :-1]

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,18 @@ def save(result: Result, folder: Path) -> None:
         raise
 
 
-def load(folder: Path) -> Result | None:
-    """Read a result, or None when there is none, or one of another format (it is computed again then)."""
+def load(folder: Path, read: Callable[[Path], pd.DataFrame] = pd.read_parquet) -> Result | None:
+    """Read a result, or None when there is none, or one of another format (it is computed again then).
+
+    Args:
+        folder: of the result.
+        read: reads one of its tables.
+    """
     try:
         held = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
         if held.get("format") != FORMAT:
             return None
-        tables = {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+        tables = {path.stem: read(path) for path in sorted(folder.glob("*.parquet"))}
     except (OSError, ValueError):
         return None
     return Result(held["document"], tables, {path.name: path for path in sorted(folder.glob("*.safetensors"))})

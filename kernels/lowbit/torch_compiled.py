@@ -60,12 +60,7 @@ def errors(
     Raises:
         LowbitError: also where nothing can be compiled.
     """
-    squared = w.new_empty(torch_backend.grid_shape(w, group_size), dtype=torch.float32)
-    weighted = torch.empty_like(squared)
-    for block, levels, weights in _blocks(w, (bits,), group_size, symmetric, h, clip):
-        sums = squared[block.rows, block.run.groups], weighted[block.rows, block.run.groups]
-        _call(_error_sums, block.values, levels, weights, *sums)
-    return ErrorSums(squared, None if h is None else weighted)
+    return _swept(w, bits, group_size, symmetric, h, clip, None)
 
 
 def error_table(
@@ -103,12 +98,28 @@ def requantize(
     Raises:
         LowbitError: also where nothing can be compiled.
     """
+    return _swept(w, bits, group_size, symmetric, h, clip, out)
+
+
+def _swept(
+    w: Float[Tensor, "out in"],
+    bits: int,
+    group_size: int,
+    symmetric: bool,
+    h: Float32[Tensor, " in"] | None,
+    clip: Clip,
+    out: Float[Tensor, "out in"] | None,
+) -> ErrorSums:
+    """The sums of every group, and the rounded values in `out` where there is one."""
     squared = w.new_empty(torch_backend.grid_shape(w, group_size), dtype=torch.float32)
     weighted = torch.empty_like(squared)
     for block, levels, weights in _blocks(w, (bits,), group_size, symmetric, h, clip):
         sums = squared[block.rows, block.run.groups], weighted[block.rows, block.run.groups]
-        values = out[block.rows, block.run.columns].unflatten(1, (block.run.count, block.run.length))
-        _call(_values_and_sums, block.values, levels, weights, *sums, values)
+        if out is None:
+            _call(_error_sums, block.values, levels, weights, *sums)
+        else:
+            values = out[block.rows, block.run.columns].unflatten(1, (block.run.count, block.run.length))
+            _call(_values_and_sums, block.values, levels, weights, *sums, values)
     return ErrorSums(squared, None if h is None else weighted)
 
 

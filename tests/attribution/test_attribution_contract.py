@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import quick_options
 import torch
 from attribution_models import IDS, LOGIT, OTHER
 
@@ -15,13 +16,14 @@ NAMES = [method.name for method in METHODS]
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 def test_a_method_keeps_its_promises(method: Method, either: Adapter) -> None:
-    result = method(either, IDS, LOGIT)
+    options = quick_options.ATTRIBUTION.get(method.name, {})
+    result = method(either, IDS, LOGIT, **options)
     assert result.scores.shape == (8,)
     assert result.scores.dtype == torch.float64
     assert bool(result.scores.isfinite().all())
     assert result.value == pytest.approx(float(either.predict(IDS)[40]), abs=1e-5)
     assert method.signed or bool((result.scores >= 0).all())
-    other = method(either, IDS, OTHER).scores
+    other = method(either, IDS, OTHER, **options).scores
     assert torch.equal(result.scores, other) != method.traits.get("uses_target", True)
 
 
@@ -32,9 +34,10 @@ def test_a_prompt_of_one_token_is_explained(method: Method, either: Adapter) -> 
 
 @pytest.mark.parametrize("method", METHODS, ids=NAMES)
 def test_the_mode_of_the_caller_does_not_matter(method: Method, llama: Adapter) -> None:
-    expected = method(llama, IDS, LOGIT).scores
+    options = quick_options.ATTRIBUTION.get(method.name, {})
+    expected = method(llama, IDS, LOGIT, **options).scores
     with torch.inference_mode():
-        inside = method(llama, IDS.clone(), LOGIT).scores
+        inside = method(llama, IDS.clone(), LOGIT, **options).scores
     torch.testing.assert_close(inside, expected)
     assert all(parameter.grad is None for parameter in llama.model.parameters())
 

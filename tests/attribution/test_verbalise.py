@@ -12,7 +12,7 @@ from workbench.attribution.adapter import Adapter
 from workbench.attribution.result import Attribution
 from workbench.attribution.verbalise import strongest, verbalise
 from workbench.errors import WorkbenchError
-from workbench.linalg import gini
+from workbench.ordering import gini
 
 
 def told(scores: list[float], *, signed: bool = True, gap: float | None = None) -> tuple[str, ...]:

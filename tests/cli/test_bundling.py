@@ -56,11 +56,14 @@ def test_what_a_command_computed_is_what_the_page_asks_for_on_another_machine(
 
 SAME = {
     "inspect": ((), defaults.inspect()),
-    "evaluate": (("--bits", "3", "--tokens", "4096"), defaults.evaluate(scheme=defaults.scheme(bits=3))),
-    "sensitivity": (("--tokens", "4096", "--bits", "8,2,3,4"), defaults.sensitivity()),
-    "court": (("--tokens", "4096"), defaults.court()),
-    "pareto": (("--tokens", "4096", "--budgets", "2.75,3,3.5,4.25,5"), defaults.front()),
-    "agreement": (("--tokens", "4096"), defaults.agreement()),
+    "salience": (("--metric", "wanda"), defaults.salience()),
+    "evaluate": (("--bits", "3"), defaults.evaluate(scheme=defaults.scheme(bits=3))),
+    "sensitivity": (("--bits", "8,2,3,4"), defaults.sensitivity()),
+    "court": ((), defaults.court()),
+    "detach": ((), defaults.detach()),
+    "allocate": (("--budget", "4"), defaults.allocate()),
+    "pareto": (("--budgets", "2.75,3,3.5,4.25,5"), defaults.front()),
+    "agreement": ((), defaults.agreement()),
 }
 
 

@@ -44,7 +44,7 @@ def test_salience_with_tensors_and_table(command, tiny_gpt2_folder, sizes, tmp_p
     assert {"name", "mean", "max", "gini", "top1pct_share", "channels"} <= set(row)
     assert set(row["channels"]["top"][0]) == {"index", "score"}
     assert tensors.exists()
-    assert pd.read_csv(table)["mean"][0] == pytest.approx(row["mean"])
+    assert pd.read_csv(table)["mean"].tolist()[0] == pytest.approx(row["mean"])
 
 
 def test_evaluate_full_quantized_and_by_plan(command, tiny_llama_folder, little_texts, sizes, tmp_path) -> None:

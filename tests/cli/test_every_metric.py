@@ -34,8 +34,7 @@ def folders(make_model_folder, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @every_metric
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gpt2", pytest.param("opt", marks=pytest.mark.slow)])
 def test_on_a_type(metric: str, family: str, command, folders, sizes, little_texts) -> None:
     given = [folders[family], "--metric", metric, "--json", *sizes, *second_text(metric, little_texts[1])]
     answer = command("salience", *given)
@@ -43,9 +42,9 @@ def test_on_a_type(metric: str, family: str, command, folders, sizes, little_tex
     assert len(answer.document["matrices"]) >= 8
 
 
-@every_metric
+@pytest.mark.parametrize("metric", ["wanda", "hinv2", "salun", "kl", "pqi"])
 def test_on_the_embedded_model(metric: str, command) -> None:
-    """A second text and a quantizer have defaults there."""
+    """A second text and a quantizer have defaults there; every kind of pass once."""
     answer = command("salience", "demo", "--metric", metric, "--json", "--quiet", "--tokens", 512)
     assert answer.code == 0, answer.err
     rows = answer.document["matrices"]

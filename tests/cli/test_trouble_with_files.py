@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from workbench.cli import running
+from workbench.cli import output
 from workbench.errors import WorkbenchError
 from workbench.studies import salience_masks
 
@@ -24,7 +24,7 @@ def test_a_disk_that_is_full_leaves_the_former_file(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(WorkbenchError, match=r"the plan could not be written to .*plan.json': No space left on device"):
-        running.put_file("the plan", path, fill_up)
+        output.put_file("the plan", path, fill_up)
     assert [one.name for one in tmp_path.iterdir()] == ["plan.json"]
     assert path.read_text() == "former"
 
@@ -39,7 +39,7 @@ def test_a_folder_that_refuses_removal_too_ends_in_the_same_sentence(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(WorkbenchError, match="Read-only file system"):
-        running.put_file("the plan", tmp_path / "plan.json", refuse)
+        output.put_file("the plan", tmp_path / "plan.json", refuse)
 
 
 def test_tensors_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 from workbench.results import Result
 from workbench.studies.context import CellsInMemory
@@ -34,3 +35,22 @@ class Counted(CellsInMemory):
     def put_cell(self, key: str, value: Any) -> None:
         self.written[key] += 1
         super().put_cell(key, json.loads(json.dumps(value)))
+
+
+UNLIKE = ("created", "seconds")
+"""Parts of documents that differ from run to run."""
+
+
+def close(one: Any, other: Any, path: str = "") -> bool:
+    """Whether two documents say the same, numbers to 1e-6 of their size; fails with the place where they do not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        assert one.keys() == other.keys(), path
+        return all(close(one[key], other[key], f"{path}/{key}") for key in one if key not in UNLIKE)
+    if isinstance(one, list) and isinstance(other, list):
+        assert len(one) == len(other), path
+        return all(close(*pair, f"{path}/{place}") for place, pair in enumerate(zip(one, other, strict=True)))
+    if isinstance(one, float) and isinstance(other, float):
+        assert one == pytest.approx(other, rel=1e-6, abs=1e-9), path
+    else:
+        assert one == other, path
+    return True

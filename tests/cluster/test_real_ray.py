@@ -11,11 +11,14 @@ from typing import Any
 
 import psutil
 import pytest
-from by_workers import SOON, Alone, Counted, gone
+from by_workers import SOON, Alone, Counted, close, gone
 
 from workbench.cluster import run as cluster_run
 from workbench.cluster.wish import Wish
 from workbench.errors import WorkbenchError
+from workbench.model.fit import fit_of
+from workbench.model.load import load
+from workbench.model.streamed_build import layout_of
 from workbench.progress import Progress, run
 from workbench.studies.context import Context
 
@@ -83,6 +86,17 @@ def test_windows_and_prompts_are_made_the_same(
     kind, spec = questions[name]
     found = run(cluster_run.start(kind, spec, Context(counted), Wish("local", 2)))
     assert found.document == alone(kind, spec).document
+
+
+@pytest.mark.usefixtures("_cluster")
+def test_workers_under_a_memory_limit_say_the_same(
+    tiny_llama_folder: Path, alone: Alone, questions: dict[str, Any], counted: Counted
+) -> None:
+    kind, spec = questions["isolated"]
+    model = load(str(tiny_llama_folder)).model
+    asked = {**spec, "memory_limit": fit_of(layout_of(model), model.config).smallest}
+    found = run(cluster_run.start(kind, asked, Context(counted), Wish("local", 2)))
+    assert close(found.document, alone(kind, spec).document)
 
 
 @pytest.mark.usefixtures("_cluster")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from workbench import settings
+from workbench.estimates.record import Record, record_key
 from workbench.jobs.client import Client
 from workbench.jobs.job import Counts, Job
 
@@ -56,6 +57,15 @@ def test_a_worker_started_by_a_thread_that_ends_lives_on(client: Client, ended: 
     pid = client._supervisor.pid
     assert pid is not None
     assert ended(client, client.submit("count", {"steps": 2})).worker == f"pid {pid}"
+
+
+def test_estimate_and_truth_stand_beside_the_last_run_of_a_question(client: Client, ended: Wait) -> None:
+    spec = {"steps": 1}
+    first, second = (ended(client, client.submit("count", spec)) for _ in range(2))
+    other = ended(client, client.submit("count", {"steps": 2}))
+    held = Record(seconds=1.0, peak=2, took=3.0, processor=4.0, held=5)
+    client.store.put_cell(record_key("count", spec), held.to_json())
+    assert client.records([other, second, first]) == {second.id: held}
 
 
 def test_run_again_replaces_the_result(client: Client, ended: Wait) -> None:

@@ -62,6 +62,7 @@ def test_all_kernels_compile_without_spills(arch: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_fails_and_names_the_kernel(tmp_path: Path) -> None:
     budget = tmp_path / "budget.json"
     key = f"dequantize: {QUICK}"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.linalg import gini
 from workbench.measures.concentration import coverage, top_share
+from workbench.ordering import gini
 
 
 def test_top_share_by_hand():

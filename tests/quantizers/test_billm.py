@@ -180,11 +180,7 @@ def test_narrow_blocks(statistics_of: Statistics, shape: tuple[int, int]) -> Non
 
 
 def test_bad_inputs_are_refused(layer_s: layers.Layer) -> None:
-    weight = layer_s.weight.clone()
     with pytest.raises(WorkbenchError, match="needs the Gram matrix"):
-        billm(weight)
+        billm(layer_s.weight)
     with pytest.raises(WorkbenchError, match="beyond fp16"):
-        billm(weight * 1e8, layer_s.statistics)
-    weight[1, 1] = float("inf")
-    with pytest.raises(WorkbenchError, match="NaN or infinite"):
-        billm(weight, layer_s.statistics)
+        billm(layer_s.weight * 1e8, layer_s.statistics)

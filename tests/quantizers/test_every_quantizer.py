@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from layers import Layer, site_statistics
+from quick_options import QUANTIZERS as QUICK
 
 from workbench.errors import WorkbenchError
 from workbench.linalg import DampingRaised
@@ -31,8 +32,6 @@ from workbench.scheme import Scheme
 MATRIX = [method for method in quantizers.methods() if method.traits["scope"] == "matrix"]
 WIDER = [method for method in quantizers.methods() if method.traits["scope"] != "matrix"]
 of_matrices = pytest.mark.parametrize("method", MATRIX, ids=lambda method: method.name)
-QUICK: dict[str, dict[str, Any]] = {"ptq161": {"epochs": 2}}
-"""Options that keep a method that learns short; what it must hold does not depend on them."""
 
 
 def scheme_of(method: Method, bits: int = 3, group_size: int = 32) -> Scheme:
@@ -125,7 +124,7 @@ def test_the_same_question_has_the_same_answer_also_from_disk(method: Method, tm
 
 
 @of_matrices
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_numbers_are_refused(method: Method, bad: float) -> None:
     weight = 0.05 * gaussian(12, 96)
     weight[4, 9] = bad

@@ -8,7 +8,7 @@ import layers
 import pytest
 import torch
 
-from workbench.linalg import topk_mask
+from workbench.ordering import topk_mask
 from workbench.quantizers.weights.salient_and_binary import lay_out
 
 

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 import layers
 import pytest
 import torch
+from slim_objectives import OBJECTIVES, distance
 
 import lowbit
 from workbench.errors import WorkbenchError
@@ -19,7 +20,6 @@ from workbench.quantizers.slim_llm import slim_llm
 from workbench.quantizers.weight import QuantizedWeight
 from workbench.quantizers.weights.mixed_widths import MixedWidthWeight
 
-OBJECTIVES: tuple[Objective, ...] = ("kl", "kl_reversed", "mse")
 Statistics = Callable[[torch.Tensor], SiteStatistics]
 
 
@@ -27,17 +27,6 @@ def output_error(layer: layers.Layer, held: QuantizedWeight) -> float:
     assert layer.statistics.gram is not None
     lost = (layer.weight - held.dequantize()).double()
     return float((lost @ layer.statistics.gram.double() * lost).sum())
-
-
-def distance(outputs: torch.Tensor, reference: torch.Tensor, objective: Objective) -> float:
-    """The objectives in float64, by torch's own losses."""
-    found, wanted = outputs.double(), reference.double()
-    if objective == "mse":
-        return float((found - wanted).square().sum(1).mean())
-    first, second = (found, wanted) if objective == "kl" else (wanted, found)
-    return float(
-        torch.nn.functional.kl_div(second.log_softmax(1), first.log_softmax(1), reduction="batchmean", log_target=True)
-    )
 
 
 def by_definition(layer: layers.Layer, widths: tuple[int, ...], group_size: int, objective: Objective) -> float:
@@ -50,6 +39,7 @@ def by_definition(layer: layers.Layer, widths: tuple[int, ...], group_size: int,
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("group_size", [128, 64, 100])
 def test_the_widths_are_the_best_of_all_candidates(layer_s: layers.Layer, group_size: int, objective: Objective):
+    layer_s = replace(layer_s, weight=layer_s.weight[:64])
     assert layer_s.statistics.gram is not None
     pivots = inverse_cholesky(layer_s.statistics.gram).upper.diagonal()
     salience = (layer_s.weight / pivots).square().sum(0)
@@ -64,9 +54,9 @@ def test_the_widths_are_the_best_of_all_candidates(layer_s: layers.Layer, group_
 
 
 @pytest.mark.parametrize("bits", [2, 3])
-@pytest.mark.parametrize("group_size", [16, 32, 64, 100, 128, 256, -1])
+@pytest.mark.parametrize("group_size", [32, 64, 100, 128, 256, -1])
 def test_the_mean_width_is_the_one_asked_for(layer_s: layers.Layer, bits: int, group_size: int):
-    held = slim_llm(layer_s.weight, layer_s.statistics, bits=bits, group_size=group_size, objective="mse")
+    held = slim_llm(layer_s.weight[:64], layer_s.statistics, bits=bits, group_size=group_size, objective="mse")
     assert len(held.widths) == (1 if group_size == -1 else -(-512 // group_size))
     assert sum(held.widths) == bits * len(held.widths)
     assert set(held.widths) <= {bits - 1, bits, bits + 1}

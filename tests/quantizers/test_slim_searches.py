@@ -7,24 +7,13 @@ from collections.abc import Callable
 import layers
 import pytest
 import torch
+from slim_objectives import OBJECTIVES, distance
 
 from workbench.model.sites import SiteStatistics
 from workbench.quantizers.arithmetic.salient_clip import ClipSearch, Shares, shares_of, standouts
 from workbench.quantizers.arithmetic.width_search import Objective, chosen_widths, divergence, group_sums, search_widths
 
-OBJECTIVES: tuple[Objective, ...] = ("kl", "kl_reversed", "mse")
 Statistics = Callable[[torch.Tensor], SiteStatistics]
-
-
-def distance(outputs: torch.Tensor, reference: torch.Tensor, objective: Objective) -> float:
-    """The objectives in float64, by torch's own losses."""
-    found, wanted = outputs.double(), reference.double()
-    if objective == "mse":
-        return float((found - wanted).square().sum(1).mean())
-    first, second = (found, wanted) if objective == "kl" else (wanted, found)
-    return float(
-        torch.nn.functional.kl_div(second.log_softmax(1), first.log_softmax(1), reduction="batchmean", log_target=True)
-    )
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

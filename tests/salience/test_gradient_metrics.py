@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.linalg import topk_mask
 from workbench.model.sites import LEVELS, SiteStatistics
 from workbench.model.weightstats import NEEDS, WeightStatistics, need_of
+from workbench.ordering import topk_mask
 from workbench.registry import Method, Option, salience
 
 Maker = Callable[[torch.Tensor], SiteStatistics]

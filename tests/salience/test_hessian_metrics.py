@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from workbench import inverse_factor
-from workbench.linalg import DampingRaised, damped_hessian, inverse_cholesky, spearman, topk_mask
+from workbench.linalg import DampingRaised, damped_hessian, inverse_cholesky
 from workbench.model.sites import SiteStatistics
+from workbench.ordering import spearman, topk_mask
 from workbench.registry import salience
 
 Maker = Callable[[torch.Tensor], SiteStatistics]

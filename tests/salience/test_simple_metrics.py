@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from workbench.linalg import topk_mask
 from workbench.model.sites import SiteStatistics
+from workbench.ordering import topk_mask
 from workbench.salience.activation import activation
 from workbench.salience.magnitude import magnitude
 from workbench.salience.obd import obd

@@ -10,9 +10,9 @@ from scipy.stats import entropy
 
 import lowbit
 from workbench.distributions import spread_histogram
-from workbench.linalg import spearman, topk_mask
 from workbench.model.sites import SiteStatistics
 from workbench.model.weightstats import WeightStatistics
+from workbench.ordering import spearman, topk_mask
 from workbench.salience import lift as lift_module
 from workbench.salience.dimap import dimap
 from workbench.salience.kl import _cells, kl

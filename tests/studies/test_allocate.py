@@ -112,7 +112,7 @@ def test_ties_limits_and_file_sizes_reach_the_plan(tiny_llama: LoadedModel, aske
     ("wrong", "told"),
     [
         ({}, "one of the two; neither was given"),
-        ({"budget": 3.0, "file_bytes": "60KB"}, "both was given"),
+        ({"budget": 3.0, "file_bytes": "60KB"}, "both were given"),
         ({"budget": 1.0}, "below the smallest that these choices allow; it should lie between 2.5"),
         ({"budget": 3.0, "locks": {"nope": 2}}, "no matrix 'nope' to lock"),
         ({"budget": 3.0, "quantizers": ("billm",)}, "'billm' has one width of its own"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import quick_options
 import torch
 from safetensors.torch import load_file
 
 from workbench import studies
 from workbench.errors import WorkbenchError
-from workbench.linalg import gini
 from workbench.model.matrices import quantizable_matrices, read_weight
+from workbench.ordering import gini
 from workbench.registry import attribution, salience
 from workbench.results import dumps
 from workbench.scheme import affine_stored_bits
@@ -66,8 +67,9 @@ def test_a_metric_of_the_full_weights_takes_no_quantizer(tiny_llama, texts, fini
 @pytest.mark.parametrize("method", attribution.names())
 def test_every_method_scores_every_token_full_and_quantized(method: str, tiny_llama, finish) -> None:
     before = {name: tensor.clone() for name, tensor in tiny_llama.model.state_dict().items()}
+    options = quick_options.ATTRIBUTION.get(method)
     for scheme in (None, TWO):
-        result = finish(studies.attribute(tiny_llama, prompt=PROMPT, method=method, scheme=scheme))
+        result = finish(studies.attribute(tiny_llama, prompt=PROMPT, method=method, options=options, scheme=scheme))
         document = result.document
         assert len(document["scores"]) == len(document["tokens"]) == len(document["ids"]) == len(document["held_fixed"])
         assert "NaN" not in dumps(document)

@@ -12,10 +12,10 @@ import torch
 
 from workbench import studies
 from workbench.errors import WorkbenchError
-from workbench.linalg import spearman
 from workbench.model import range_sweep, statistics
 from workbench.model.matrices import quantizable_matrices, read_weight
 from workbench.model.sites import LEVELS
+from workbench.ordering import spearman
 from workbench.progress import run
 from workbench.registry import salience as metrics
 from workbench.scheme import Scheme

@@ -20,7 +20,7 @@ from workbench.model.texts import make_windows, read_text
 from workbench.progress import run
 from workbench.quantizers.driving.schemes import quantize_matrix
 from workbench.scheme import Scheme
-from workbench.studies.single_changes import Change, single_changes, spread_order
+from workbench.studies.single_changes import Change, Ground, single_changes, spread_order
 
 SIZES: dict[str, Any] = {"tokens": 256, "window": 32}
 
@@ -63,7 +63,7 @@ def effects(loaded: Any, ids: torch.Tensor, weights: dict[str, torch.Tensor], **
         Change(one.name, one, lambda name=one.name: weights[name], one.name)
         for one in reversed(quantizable_matrices(loaded.model))
     ]
-    run(single_changes(loaded, ids, changes, lambda c, e: found.setdefault(c.key, []).append(e), **chosen))
+    run(single_changes(Ground(loaded, ids, **chosen), changes, lambda c, e: found.setdefault(c.key, []).append(e)))
     return {
         name: (
             torch.cat([one.loss for one in parts]),
@@ -118,7 +118,7 @@ def test_what_comes_before_a_change_is_not_computed_again(tiny_llama, texts) -> 
     taken: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.nn.functional, "linear", counting)
-        run(single_changes(tiny_llama, ids, changes, lambda c, e: taken.append(len(computed)), at_once=8))
+        run(single_changes(Ground(tiny_llama, ids), changes, lambda c, e: taken.append(len(computed))))
     whole = len(matrices) + 1  # and the head
     assert len(computed) == whole + 2, computed  # once to note, then the changed matrix and the head
     assert taken == [whole + 2]
@@ -135,10 +135,29 @@ def test_a_model_that_writes_into_its_own_states_is_run_as_a_whole(tiny_llama, t
     block.forward = writing
     ids, weights = windows_of(loaded, texts).ids, rounded(loaded)
     full, _ = by_window(loaded, ids, {})
-    for name, (loss, _) in effects(loaded, ids, weights).items():
+    for name, (loss, _) in effects(loaded, ids, weights, at_once=3).items():
         expected, _ = by_window(loaded, ids, {name: weights[name]})
         torch.testing.assert_close(loss, expected - full, rtol=0, atol=1e-6)
     assert block.forward is writing
+
+
+def test_a_model_whose_blocks_share_more_than_their_outputs_is_run_as_a_whole(tiny_llama, texts) -> None:
+    """The second block adds what the first one left elsewhere: a replay of the first one leaves nothing there."""
+    loaded = replace(tiny_llama, model=copy.deepcopy(tiny_llama.model))
+    first, second = loaded.model.model.layers
+    plain, aside = (first.forward, second.forward), list[torch.Tensor]()
+
+    def keeping(hidden: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        aside[:] = [plain[0](hidden, *rest, **named)]
+        return aside[0]
+
+    first.forward = keeping
+    second.forward = lambda hidden, *rest, **named: plain[1](hidden + 0.5 * aside[0], *rest, **named)
+    ids, weights = windows_of(loaded, texts).ids, rounded(loaded)
+    full, _ = by_window(loaded, ids, {})
+    for name, (loss, _) in effects(loaded, ids, weights, at_once=4).items():
+        expected, _ = by_window(loaded, ids, {name: weights[name]})
+        torch.testing.assert_close(loss, expected - full, rtol=0, atol=1e-6)
 
 
 def test_the_first_windows_lie_all_over_the_text() -> None:

@@ -19,7 +19,7 @@ from workbench.model.texts import make_windows, read_text
 from workbench.progress import run
 from workbench.studies import streamed_changes as streaming
 from workbench.studies.context import CellsInMemory, Context
-from workbench.studies.single_changes import Change, Effect, single_changes
+from workbench.studies.single_changes import Change, Effect, Ground, single_changes
 
 SIZES: dict[str, Any] = {"tokens": 96, "window": 32}
 
@@ -81,7 +81,8 @@ def changes_of(loaded: LoadedModel, levels: tuple[int, ...]) -> list[Change]:
 def effects(measure: Callable[..., Any], loaded: LoadedModel, ids: torch.Tensor, **chosen: Any) -> dict[str, Any]:
     found: dict[str, list[Effect]] = {}
     changes = changes_of(loaded, chosen.pop("levels", (3,)))
-    run(measure(loaded, ids, changes, lambda one, effect: found.setdefault(one.key, []).append(effect), **chosen))
+    ground = Ground(loaded, ids, **chosen)
+    run(measure(ground, changes, lambda one, effect: found.setdefault(one.key, []).append(effect)))
     return {key: torch.cat([one.loss for one in parts]) for key, parts in found.items()}
 
 

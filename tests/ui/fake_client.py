@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from workbench import progress, registry, studies
 from workbench.errors import WorkbenchError
+from workbench.estimates.record import Record
 from workbench.jobs.job import LONG, Counts, Job
 from workbench.results import Result
 
@@ -48,6 +50,7 @@ class FakeClient:
         self.ready = True
         self.told: str | None = None
         self.away: dict[str, dict[str, str]] = {}
+        self.recorded: dict[str, Record] = {}
         self._held: dict[str, Job | None] = {}
         self._jobs: list[Job] = []
         self._given: list[tuple[str, dict[str, Any]]] = []
@@ -100,6 +103,9 @@ class FakeClient:
 
     def recent(self, count: int = 50) -> list[Job]:
         return self._jobs[:count]
+
+    def records(self, jobs: Sequence[Job]) -> dict[str, Record]:
+        return {job.id: self.recorded[job.id] for job in jobs if job.id in self.recorded}
 
     def busy(self) -> Counts:
         states = [job.state for job in self._jobs]

@@ -8,6 +8,7 @@ import pytest
 from fake_client import FakeClient, make_job
 from streamlit.testing.v1 import AppTest
 
+from workbench.estimates.record import Record
 from workbench.ui import defaults, links
 
 Open = Callable[..., AppTest]
@@ -88,3 +89,23 @@ def test_links_name_texts_as_they_are_shown(ui_models: Path) -> None:
     texts = defaults.Texts(*(str(ui_models / "tiny" / name) for name in ("sampled.txt", "calibration.txt")))
     choices = dict(links.chosen(defaults.tradeoff("tiny", texts)[1]))
     assert (choices["calibration"], choices["text"]) == ("sampled.txt", "calibration.txt")
+
+
+def test_what_was_expected_stands_beside_what_it_took(open_page: Open, client: FakeClient) -> None:
+    kind, spec = defaults.salience("tiny")
+    done, failed = make_job(kind, spec, "done"), make_job(kind, spec, "failed", error="no such text")
+    client.list_jobs(done, failed)
+    client.recorded[done.id] = Record(seconds=12.2, peak=600_000_000, took=9.8, processor=9.5, held=512_000_000)
+    app = open_page("jobs")
+    assert not app.exception
+    told = [one.value for one in app.caption if "Expected" in one.value]
+    assert len(told) == 1
+    assert told[0] == "Expected about 12 s and 600 MB; took 10 s and 512 MB."
+    table = app.dataframe[0].value
+    assert table.loc[0, ["expected seconds", "study seconds", "expected GB", "most GB"]].tolist() == [
+        12.2,
+        9.8,
+        0.6,
+        0.512,
+    ]
+    assert table.loc[1, ["expected seconds", "most GB"]].isna().all()

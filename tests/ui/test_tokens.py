@@ -80,4 +80,4 @@ def test_the_chart_draws_both_models_and_a_line_for_every_change() -> None:
     assert (list(full.y), list(quantized.y)) == ([1.0, -1.0], [0.5, -2.0])
     assert full.marker.symbol != quantized.marker.symbol
     assert full.marker.color != quantized.marker.color
-    assert list(figure.layout.xaxis.ticktext) == ["a", "&lt;b&gt;"]
+    assert list(figure.layout.xaxis.labelalias.values()) == ["a", "&lt;b&gt;"]

@@ -17,7 +17,7 @@ from workbench.allocation.plan import Plan
 from workbench.allocation.solution import Solution, uniform_solutions
 from workbench.allocation.solve import solve_lagrangian, solve_milp
 from workbench.allocation.ties import Groups, tie, untie
-from workbench.errors import unknown
+from workbench.errors import WorkbenchError, shown, unknown
 
 Document = Mapping[str, Any]
 SOLVERS = {"milp": solve_milp, "lagrangian": solve_lagrangian}
@@ -47,6 +47,26 @@ class Wish:
     widths: Sequence[int] | None = None
     solver: str = "milp"
     envelope: bool = False
+
+
+def check_model(document: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Refuse a sensitivity document of another model; one without the facts of its run, as from csv, is believed.
+
+    Args:
+        document: as `workbench sensitivity --json` prints it.
+        model: `id` and `digest` of the model at hand.
+
+    Raises:
+        WorkbenchError: it is of another one.
+    """
+    held = document.get("model")
+    measured = held if isinstance(held, Mapping) else {}
+    other = measured.get("digest", model["digest"])
+    if other != model["digest"]:
+        raise WorkbenchError(
+            f"the sensitivity table is of another model, {shown(str(measured.get('id')))}: its digest is "
+            f"{shown(str(other), 24)}, that of {shown(model['id'])} is {shown(model['digest'], 24)}"
+        )
 
 
 def items_of(cells: Document, matrices: Sequence[Document], wish: Wish) -> tuple[Item, ...]:

@@ -69,17 +69,11 @@ def extremal_mask(
     """
     shares = read_areas(areas)
     prompt = mask_prompt(adapter, ids, target, baseline, batch)
-    value, base = prompt.ends()
+    ends = prompt.ends()
     counts = sorted({max(1, round(share * prompt.players)) for share in shares if prompt.players})
-    masks, reached = _learn(prompt, counts, goal, reach(prompt, (value, base)), steps, rate)
-    return Attribution(
-        prompt.hand_on(masks.sum(0) / max(len(counts), 1)),
-        value,
-        baseline_value=base,
-        baseline=prompt.start.name,
-        held_fixed=prompt.held_fixed,
-        notes=prompt.notes + _notes(prompt.players, counts, reached.tolist(), (value, base), goal),
-    )
+    masks, reached = _learn(prompt, counts, goal, reach(prompt, ends), steps, rate)
+    notes = _notes(prompt.players, counts, reached.tolist(), ends, goal)
+    return prompt.answer(masks.sum(0) / max(len(counts), 1), ends, *notes)
 
 
 def read_areas(text: str) -> list[float]:

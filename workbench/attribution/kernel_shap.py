@@ -19,7 +19,7 @@ from torch import Tensor
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.baselines import BaselineName
 from workbench.attribution.masking import mask_prompt
-from workbench.attribution.result import Attribution, relative_gap
+from workbench.attribution.result import Attribution
 from workbench.attribution.spans import Scale
 from workbench.attribution.targets import Target
 from workbench.registry import Range, attribution
@@ -77,19 +77,10 @@ def kernel_shap(
     prompt = mask_prompt(adapter, ids, target, baseline, batch, unit)
     ends = prompt.ends()
     tried = design(prompt.players, samples, seed)
-    scores = prompt.share(fit(tried, prompt.values(tried.keep), ends))
-    gap = ends[0] - ends[1] - float(scores.sum())
+    scores = fit(tried, prompt.values(tried.keep), ends)
     extent = "all coalitions were tried, so the scores are exact" if tried.exact else "the scores are an estimate"
-    return Attribution(
-        scores,
-        value=ends[0],
-        baseline_value=ends[1],
-        completeness_gap=gap,
-        relative_gap=relative_gap(gap, ends[0] - ends[1]),
-        baseline=prompt.start.name,
-        held_fixed=prompt.held_fixed,
-        notes=(*prompt.notes, f"{len(tried.keep) + 2} coalitions of {prompt.players} players: {extent}"),
-    )
+    note = f"{len(tried.keep) + 2} coalitions of {prompt.players} players: {extent}"
+    return prompt.shared_answer(scores, ends, note)
 
 
 def design(players: int, samples: int, seed: int) -> Design:

@@ -6,7 +6,7 @@ they always keep their embedding. Left out: deleting tokens (positions would mov
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
@@ -16,6 +16,7 @@ from workbench.attribution.adapter import Adapter
 from workbench.attribution.baselines import Baseline, BaselineName, make_baseline
 from workbench.attribution.path import held_note
 from workbench.attribution.prefix import ROWS, Prefix, keep_prefix
+from workbench.attribution.result import Attribution, relative_gap
 from workbench.attribution.sampling import rows_at_once
 from workbench.attribution.spans import Scale, label_spans
 from workbench.attribution.targets import Target
@@ -88,13 +89,28 @@ class Masking:
         weight = (keep @ self.members.double()).to(self.embeds)
         return torch.lerp(self.start.embeds, self.embeds, weight[..., None])
 
-    def share(self, scores: Float64[Tensor, " player"]) -> Float64[Tensor, " tok"]:
-        """The scores of players divided equally over their tokens, so that sums stay; 0 at control tokens."""
-        return (scores / self.members.sum(1)) @ self.members.double()
+    def answer(self, scores: Float64[Tensor, " player"], ends: tuple[float, float], *notes: str) -> Attribution:
+        """The scores of players given to each of their tokens, 0 at control tokens, beside F(x) and F(x')."""
+        return self._beside(ends, scores @ self.members.double(), notes)
 
-    def hand_on(self, scores: Float64[Tensor, " player"]) -> Float64[Tensor, " tok"]:
-        """The scores of players given to each of their tokens; 0 at control tokens."""
-        return scores @ self.members.double()
+    def shared_answer(self, scores: Float64[Tensor, " player"], ends: tuple[float, float], *notes: str) -> Attribution:
+        """Likewise, of scores that add up to F(x) - F(x'): divided equally over tokens, with the gap that is left."""
+        found = self._beside(ends, (scores / self.members.sum(1)) @ self.members.double(), notes)
+        change = ends[0] - ends[1]
+        gap = change - float(found.scores.sum())
+        return replace(found, completeness_gap=gap, relative_gap=relative_gap(gap, change))
+
+    def _beside(
+        self, ends: tuple[float, float], scores: Float64[Tensor, " tok"], notes: tuple[str, ...]
+    ) -> Attribution:
+        return Attribution(
+            scores,
+            value=ends[0],
+            baseline_value=ends[1],
+            baseline=self.start.name,
+            held_fixed=self.held_fixed,
+            notes=self.notes + notes,
+        )
 
     def _values_behind(
         self, prefix: Prefix, keep: Float64[Tensor, "row player"], starts: Int64[Tensor, " row"]

@@ -64,25 +64,16 @@ def meaningful_perturbation(
         WorkbenchError: a baseline that this model does not have.
     """
     prompt = mask_prompt(adapter, ids, target, baseline, batch)
-    value, base = prompt.ends()
+    ends = prompt.ends()
     start = torch.full((1, prompt.players), START, dtype=torch.float64)
 
     def penalty(masks: Tensor, _: float) -> Tensor:
         return l1 * (1 - masks).mean(1) + tv * jumps(masks, beta)
 
     kept = start
-    for masks in (
-        descend(prompt, start, 1 / reach(prompt, (value, base)), penalty, steps, rate) if prompt.players else ()
-    ):
+    for masks in descend(prompt, start, 1 / reach(prompt, ends), penalty, steps, rate) if prompt.players else ():
         kept = masks
-    return Attribution(
-        prompt.hand_on(1 - kept[0]),
-        value,
-        baseline_value=base,
-        baseline=prompt.start.name,
-        held_fixed=prompt.held_fixed,
-        notes=prompt.notes + _notes(prompt, kept, (value, base)),
-    )
+    return prompt.answer(1 - kept[0], ends, *_notes(prompt, kept, ends))
 
 
 def jumps(masks: Float64[Tensor, "row player"], beta: float) -> Float64[Tensor, " row"]:

@@ -58,14 +58,7 @@ def occlusion(
     value, base = found[:2].tolist()
     effects = value - found[2:]
     scores = (effects @ held) / held.sum(0)
-    return Attribution(
-        prompt.hand_on(scores),
-        value,
-        baseline_value=base,
-        baseline=prompt.start.name,
-        held_fixed=prompt.held_fixed,
-        notes=prompt.notes,
-    )
+    return prompt.answer(scores, (value, base))
 
 
 def windows(players: int, length: int) -> Float64[Tensor, "window player"]:

@@ -66,14 +66,8 @@ def occlusion_spans(
     content = ~torch.tensor(prompt.held_fixed)
     regions = torch.cat([members(label_spans(adapter, ids, scale)) for scale in scales])[:, content]
     scores, count = span_effects(prompt, regions, value)
-    return Attribution(
-        prompt.hand_on(scores / len(scales)),
-        value,
-        baseline_value=base,
-        baseline=prompt.start.name,
-        held_fixed=prompt.held_fixed,
-        notes=(*prompt.notes, f"{count} different spans were replaced, at the scales: {', '.join(scales)}"),
-    )
+    note = f"{count} different spans were replaced, at the scales: {', '.join(scales)}"
+    return prompt.answer(scores / len(scales), (value, base), note)
 
 
 def span_effects(

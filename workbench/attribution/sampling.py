@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float64
 from torch import Tensor
+
+from workbench.model.work_room import prompts_that_fit
 
 TOKENS_AT_ONCE = 8192
 """Tokens in one forward pass, over all prompts in it: what bounds the memory for long prompts."""
 
 
-def rows_at_once(batch: int, length: int) -> int:
-    """How many prompts of `length` tokens go through the model together."""
-    return max(1, min(batch, TOKENS_AT_ONCE // length))
+def rows_at_once(batch: int, length: int, backward: Any = None) -> int:
+    """How many prompts of `length` tokens go through the model together.
+
+    Args:
+        batch: at most.
+        length: tokens.
+        backward: the model, where a gradient is taken and all blocks' activations are kept for it.
+
+    Raises:
+        WorkbenchError: a model that is read block by block, under a limit that a single prompt does not fit in.
+    """
+    rows = max(1, min(batch, TOKENS_AT_ONCE // length))
+    return rows if backward is None else prompts_that_fit(backward, length, rows)
 
 
 def standard_error(

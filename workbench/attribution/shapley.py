@@ -17,7 +17,7 @@ from torch import Tensor
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.baselines import BaselineName
 from workbench.attribution.masking import mask_prompt
-from workbench.attribution.result import Attribution, relative_gap
+from workbench.attribution.result import Attribution
 from workbench.attribution.sampling import error_note, standard_error
 from workbench.attribution.spans import Scale
 from workbench.attribution.targets import Target
@@ -74,19 +74,8 @@ def shapley(
     prompt = mask_prompt(adapter, ids, target, baseline, batch, unit)
     ends = prompt.ends()
     found = sample_shapley(prompt.values, prompt.players, ends, pairs, seed)
-    scores = prompt.share(found.scores)
-    gap = ends[0] - ends[1] - float(scores.sum())
     noise = (error_note(found.error, found.scores, pairs, "pair of orders"),) if prompt.players else ()
-    return Attribution(
-        scores,
-        value=ends[0],
-        baseline_value=ends[1],
-        completeness_gap=gap,
-        relative_gap=relative_gap(gap, ends[0] - ends[1]),
-        baseline=prompt.start.name,
-        held_fixed=prompt.held_fixed,
-        notes=prompt.notes + noise,
-    )
+    return prompt.shared_answer(found.scores, ends, *noise)
 
 
 def sample_shapley(

@@ -55,7 +55,8 @@ def smoothgrad(
     spread = sigma * float(embeds.double().std(correction=0))
     total = torch.zeros_like(embeds[0], dtype=torch.float64)
     squares = torch.zeros_like(total[:, 0])
-    for copies in noisy_copies(embeds, spread, samples, seed, rows_at_once(batch, ids.shape[1])):
+    rows = rows_at_once(batch, ids.shape[1], adapter.model)
+    for copies in noisy_copies(embeds, spread, samples, seed, rows):
         _, slope = adapter.gradients(copies, target.value)
         parts = slope.double() if form == "norm" else slope.double() * embeds.double()
         total += parts.sum(0)

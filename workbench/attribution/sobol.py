@@ -78,20 +78,13 @@ def sobol(
         WorkbenchError: a baseline that this model does not have.
     """
     prompt = mask_prompt(adapter, ids, target, baseline, batch, unit)
-    value, base = prompt.ends()
+    ends = prompt.ends()
 
     def values(points: Float64[Tensor, "row player"]) -> Float64[Tensor, " row"]:
         return prompt.values((points >= 0.5).double() if mask == "hard" else points)
 
     found = sobol_indices(values, prompt.players, samples, seed)
-    return Attribution(
-        prompt.hand_on(found.total),
-        value,
-        baseline_value=base,
-        baseline=prompt.start.name,
-        held_fixed=prompt.held_fixed,
-        notes=prompt.notes + _notes(found),
-    )
+    return prompt.answer(found.total, ends, *_notes(found))
 
 
 def sobol_indices(

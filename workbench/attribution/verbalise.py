@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.attribution.result import Attribution
 from workbench.errors import WorkbenchError
-from workbench.linalg import gini
+from workbench.ordering import gini
 
 COVERED = 0.6
 """Tokens are named, strongest first, until they hold this share of the mass of their sign."""

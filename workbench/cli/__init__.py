@@ -14,6 +14,7 @@ from workbench.cli import (
     attributing,
     bundling,
     compute,
+    doctor,
     explaining,
     exporting,
     housekeeping,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 housekeeping.enrol(app)
+doctor.enrol(app)
 compute.enrol(app)
 judging.enrol(app)
 explaining.enrol(app)
@@ -43,6 +45,7 @@ exporting.enrol(app)
 reporting.enrol(app)
 bundling.enrol(app)
 
+INTERRUPTED = 130
 UsageProblem = typer.BadParameter.__bases__[0]
 
 
@@ -73,12 +76,13 @@ def run(arguments: list[str] | None = None) -> int:
     except UsageProblem as error:  # pyright: ignore[reportGeneralTypeIssues]
         return complain(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        return 130
+        code = INTERRUPTED
     except BrokenPipeError:
         # the reader has left (`| head`): nothing more to say, and Python must not complain at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    if code == INTERRUPTED:  # Typer turns an interrupt into this code and says nothing
+        print("interrupted", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

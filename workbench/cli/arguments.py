@@ -7,31 +7,67 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, shown
 
 Model = Annotated[
-    str, typer.Argument(help="demo, a local folder (safetensors), a name in WORKBENCH_MODELS, or a hub id.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="demo, a local folder (safetensors), a name in WORKBENCH_MODELS, or a hub id."
+    ),
 ]
 AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched from the hub.")]
-Plan = Annotated[Path | None, typer.Option("--plan", help="A plan: which quantizer and width each matrix gets.")]
-Quantizer = Annotated[str | None, typer.Option("--quantizer", help="One quantizer for all matrices [rtn].")]
-Bits = Annotated[int | None, typer.Option("--bits", help="Its width: 1, 2, 3, 4 or 8 [4].")]
-Widths = Annotated[str, typer.Option("--bits", help="Widths, separated by commas.")]
+Plan = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", help="A plan: which quantizer and width each matrix gets, JSON."),
+]
+Quantizer = Annotated[
+    str | None,
+    typer.Option(
+        "--quantizer",
+        metavar="NAME",
+        help="How bits are taken from all matrices [rtn]; `workbench methods quantizers`.",
+    ),
+]
+Bits = Annotated[
+    int | None,
+    typer.Option("--bits", metavar="N", help="Bits of a weight: 1, 2, 3, 4 or 8 [4; 3 where metrics are compared]."),
+]
+Widths = Annotated[str, typer.Option("--bits", metavar="N,N,...", help="Bits of a weight, several with commas.")]
 GroupSize = Annotated[
-    int | None, typer.Option("--group-size", help="Input columns a scale: 32, 64, 128, -1 a row [64].")
+    int | None,
+    typer.Option(
+        "--group-size", metavar="N", help="How many inputs share a scale: 32, 64, 128, or -1 for a whole row [64]."
+    ),
 ]
-Symmetric = Annotated[bool, typer.Option("--symmetric", help="No zero point.")]
-Options = Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the method; repeatable.")]
+Symmetric = Annotated[bool, typer.Option("--symmetric", help="A grid around zero, without a zero point.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="Option of the method, see `workbench methods`; repeatable."),
+]
 Calibration = Annotated[
-    str | None, typer.Option("--calibration", help="Text that feeds statistics [demo:calibration].")
+    str | None,
+    typer.Option(
+        "--calibration",
+        metavar="TEXT",
+        help="Text that feeds statistics and quantizers [demo:calibration, for demo alone].",
+    ),
 ]
-EvaluationText = Annotated[str | None, typer.Option("--text", help="Text that measures [demo:evaluation].")]
-Tokens = Annotated[int | None, typer.Option("--tokens", min=1, help="Cap of a text's tokens [8192, measuring 16384].")]
-Window = Annotated[int | None, typer.Option("--window", min=2, help="Tokens of one sequence [256].")]
+EvaluationText = Annotated[
+    str | None,
+    typer.Option("--text", metavar="TEXT", help="Text that quality is measured on [demo:evaluation, for demo alone]."),
+]
+Tokens = Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Most tokens that are read of a text.")]
+Window = Annotated[
+    int | None,
+    typer.Option("--window", metavar="N", min=2, help="Tokens of one sequence [256, or the model's context]."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Write the result: .csv, .parquet or .json.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of whatever is random.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads [all cores but one].")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the result to .csv, .parquet or .json.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of whatever is random.")]
+Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="CPU threads [all cores but one].")]
+Estimate = Annotated[
+    bool, typer.Option("--estimate", help="Say how long it would take and how much memory, and compute nothing.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
 
@@ -88,27 +124,9 @@ def parse_pairs(given: list[str] | None, flag: str) -> dict[str, str]:
     return pairs
 
 
-def choice_of_quantization(
-    plan: Path | None,
-    quantizer: str | None,
-    bits: int | None,
-    group_size: int | None,
-    symmetric: bool,
-    options: dict[str, str] | None = None,
-) -> dict[str, Any]:
-    """The `scheme` and `plan` of a study's spec; both None when nothing was chosen.
-
-    Raises:
-        WorkbenchError: a plan together with a quantizer or its parts.
-    """
-    parts = quantizer is not None or bits is not None or group_size is not None or symmetric
-    if plan is not None:
-        if parts:
-            raise WorkbenchError("--plan names quantizer and bits of every matrix; give it alone")
-        return {"scheme": None, "plan": read_plan_file(plan)}
-    if not parts:
-        return {"scheme": None, "plan": None}
-    return {"scheme": scheme(quantizer, bits, group_size, symmetric, options), "plan": None}
+def listed(text: str) -> list[str]:
+    """The parts between commas, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def read_plan_file(path: Path) -> dict[str, Any]:
@@ -119,7 +137,14 @@ def read_plan_file(path: Path) -> dict[str, Any]:
     """
     from workbench.allocation.plan import parse, to_document
 
-    return to_document(parse(read_plan_bytes(path)))
+    raw = read_plan_bytes(path)
+    try:
+        return to_document(parse(raw))
+    except WorkbenchError as error:
+        if b'"schema"' in raw:
+            raise
+        advice = f"`workbench import MODEL {shown(path.name)[1:-1]}` reads plans made elsewhere"
+        raise WorkbenchError(f"{error}; {advice}") from None
 
 
 def read_plan_bytes(path: Path) -> bytes:
@@ -132,22 +157,3 @@ def read_plan_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise WorkbenchError(f"plan file {str(path)[:80]!r} could not be read: {error.strerror}") from error
-
-
-def scheme(
-    quantizer: str | None, bits: int | None, group_size: int | None, symmetric: bool, options: dict[str, str] | None
-) -> dict[str, Any]:
-    """A scheme as JSON with the defaults: rtn, 4 bits or the most that the quantizer has, group 64, asymmetric."""
-    from workbench.registry import quantizers
-
-    method = quantizers.get(quantizer or "rtn")
-    widths = method.traits.get("widths", (4,))
-    usual = None if method.traits.get("fixed_width") else 4 if 4 in widths else max(widths)
-    width = usual if bits is None else bits
-    return {
-        "quantizer": method.name,
-        "bits": width,
-        "group_size": 64 if group_size is None else group_size,
-        "symmetric": symmetric,
-        "options": options or {},
-    }

@@ -10,18 +10,23 @@ from typing import Annotated
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.running import Run, check_out, deliver
+from workbench.cli.grouping import grouped
+from workbench.cli.groups import Choice, Source
+from workbench.cli.running import SweepRun, TableRun
 from workbench.cli.stray import refuse_stray
-from workbench.cli.sweeping import ALONE, Sweep, fanning_out, sweeping
 from workbench.errors import WorkbenchError
 
 DEMO_PROMPTS = "demo:prompts"
 MOST_PROMPTS = 1000
 
 Target = Annotated[str | None, typer.Option("--target", help="Next token to explain [the most likely].")]
-Contrast = Annotated[str | None, typer.Option("--contrast", help="Explain the target rather than this.")]
-Group = Annotated[list[str] | None, typer.Option("--group", help="Next token of the target's group; repeatable.")]
-OtherGroup = Annotated[list[str] | None, typer.Option("--other-group", help="One of the group against it; repeatable.")]
+Contrast = Annotated[str | None, typer.Option("--contrast", help="Explain the target rather than this token.")]
+Group = Annotated[
+    list[str] | None, typer.Option("--group", help="A next token of the group that is explained; repeatable.")
+]
+OtherGroup = Annotated[
+    list[str] | None, typer.Option("--other-group", help="One of the group that it is held against; repeatable.")
+]
 Marked = Annotated[list[str] | None, typer.Option("--marked", help="Part of the prompt that should count; repeatable.")]
 
 
@@ -31,43 +36,44 @@ def enrol(app: typer.Typer) -> None:
     app.command()(drift)
 
 
-@sweeping
+@grouped
 def compare_attribution(
-    model: words.Model,
+    source: Source,
     prompt: Annotated[str, typer.Option("--prompt", help="The text whose tokens are scored.")],
-    methods: Annotated[str, typer.Option("--methods", help="Comma-separated; `workbench methods attribution`.")],
+    methods: Annotated[
+        str,
+        typer.Option("--methods", help="Names, commas between; `workbench methods attribution` lists them."),
+    ],
+    *,
     target: Target = None,
     contrast: Contrast = None,
     group: Group = None,
     other_group: OtherGroup = None,
     marked: Marked = None,
-    baseline: Annotated[str, typer.Option("--baseline", help="What a removed token becomes: eos, unk, mean.")] = "auto",
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="What a removed token becomes: eos, unk, mean or auto.")
+    ] = "auto",
     measure: Annotated[str, typer.Option("--measure", help="What curves follow: target, logprob, prob.")] = "target",
-    orders: Annotated[int, typer.Option("--orders", min=2, max=1000, help="Random orders.")] = 20,
+    orders: Annotated[
+        int, typer.Option("--orders", min=2, max=1000, help="Random orders that maps are held against.")
+    ] = 20,
     top: Annotated[int, typer.Option("--top", min=1, help="Tokens whose overlap is counted.")] = 3,
-    no_checks: Annotated[bool, typer.Option("--no-checks", help="Leave out shuffled weights and baselines.")] = False,
+    no_checks: Annotated[
+        bool, typer.Option("--no-checks", help="Leave out the checks with shuffled weights and other baselines.")
+    ] = False,
     option: words.Options = None,
-    plan: words.Plan = None,
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
+    choice: Choice,
     calibration: words.Calibration = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    run: TableRun,
 ) -> None:
-    """Which map to believe: agreement of methods, and what happens when tokens are removed in their order."""
-    check_out(out)
-    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    """Which attribution map to believe.
+
+    Agreement of methods, and what happens to the target when tokens are removed in their order.
+    """
+    names = words.listed(methods)
     own, rest = share_options(words.parse_pairs(option, "--option"), names)
     spec = {
-        "model": model,
-        "allow_download": allow_download,
+        **source.spec,
         "prompt": prompt,
         "methods": names,
         "target": target,
@@ -80,61 +86,49 @@ def compare_attribution(
         "measure": measure,
         "orders": orders,
         "top_k": top,
-        "seed": seed,
+        "seed": run.seed,
         "checks": not no_checks,
-        **words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, rest),
+        **choice.spec(rest),
         "calibration": calibration,
     }
     refuse_stray(rest, spec)
-    result = Run(seed, threads, quiet, sweep).study("compare_attribution", spec)
-    deliver(result, "methods", as_json=as_json, out=out)
+    run.answer("compare_attribution", spec, "methods")
 
 
-@fanning_out
+@grouped
 def drift(
-    model: words.Model,
+    source: Source,
     prompts: Annotated[
-        str, typer.Option("--prompts", help="File with one prompt a line, or a JSON list; demo:prompts.")
+        str, typer.Option("--prompts", help="File with one prompt a line, or a JSON list; or demo:prompts.")
     ],
     method: Annotated[str, typer.Option("--method", help="`workbench methods attribution` lists them.")],
+    *,
     target: Target = None,
     contrast: Contrast = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Tokens whose overlap and signs are counted.")] = 3,
     option: words.Options = None,
-    plan: words.Plan = None,
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
+    choice: Choice,
     calibration: words.Calibration = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    run: SweepRun,
 ) -> None:
-    """Same answer, same reasons? Attribution in the full model against the quantized one [rtn, 4 bits]."""
-    check_out(out)
+    """Whether quantization changes the reasons.
+
+    Attribution in the full model against the quantized one, rtn at 4 bits when none is chosen, over several prompts.
+    """
     own, rest = share_options(words.parse_pairs(option, "--option"), [method])
-    choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, rest)
-    if plan is None:
-        choice["scheme"] = words.scheme(quantizer, bits, group_size, symmetric, rest)
     spec = {
-        "model": model,
-        "allow_download": allow_download,
+        **source.spec,
         "prompts": read_prompts(prompts),
         "method": method,
         "target": target,
         "contrast": contrast,
         "options": own.get(method),
         "top_k": top,
-        **choice,
+        **choice.spec(rest, always=True),
         "calibration": calibration,
     }
     refuse_stray(rest, spec)
-    deliver(Run(seed, threads, quiet, sweep).study("drift", spec), "prompts", as_json=as_json, out=out)
+    run.answer("drift", spec, "prompts")
 
 
 def share_options(options: dict[str, str], methods: Sequence[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:

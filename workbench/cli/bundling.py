@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 bundle = typer.Typer(
     name="bundle",
-    help="Carry finished studies between machines: one file with results, cells and digests.",
+    help="Carry finished studies between machines.\n\nOne file with results, cells and digests.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -44,7 +44,10 @@ def create_bundle(
     as_json: words.AsJson = False,
     quiet: words.Quiet = False,
 ) -> None:
-    """Write the results of finished jobs, of the app or of commands, into one file; `workbench jobs` lists them."""
+    """Write the results of finished jobs into one file.
+
+    Jobs of the app and of commands; `workbench jobs` lists them.
+    """
     from workbench.bundle.create import create
     from workbench.jobs.client import Client
 
@@ -65,7 +68,10 @@ def open_file(
     as_json: words.AsJson = False,
     quiet: words.Quiet = False,
 ) -> None:
-    """Check a bundle and take it in: its studies are then finished jobs here, and the app shows them."""
+    """Check a bundle and take it in.
+
+    Its studies are then finished jobs here, and the app shows them.
+    """
     from workbench.bundle.opening import open_bundle
     from workbench.jobs.client import Client
 
@@ -111,17 +117,16 @@ def _complete(jobs: list[Job], shelf: Any, quiet: bool) -> None:
     import psutil
 
     from workbench.cli.running import Run
-    from workbench.cli.sweeping import Sweep
     from workbench.jobs.keys import study_key
 
-    modest = Sweep(memory_limit=psutil.virtual_memory().available // 2)
+    modest = str(psutil.virtual_memory().available // 2)
 
     for model in dict.fromkeys(one.spec["model"] for one in jobs):
         asked = {"model": model, "allow_download": False}
         if shelf.folder_of(study_key("inspect", asked)) is not None:
             continue
         try:
-            Run(quiet=quiet, sweep=modest).study("inspect", asked)
+            Run(quiet=quiet, memory_limit=modest).study("inspect", asked)
         except WorkbenchError as error:
             print(f"workbench: the sizes of the model are not in the bundle: {error}", file=sys.stderr)
 
@@ -167,7 +172,7 @@ class _Bar:
             return None
         from tqdm import tqdm
 
-        self._bar = tqdm(file=sys.stderr, unit="B", unit_scale=True, leave=False, desc="checking")
+        self._bar = tqdm(file=sys.stderr, unit="B", unit_scale=True, leave=False, desc="checking", disable=None)
         return self._show
 
     def _show(self, done: int, total: int) -> None:

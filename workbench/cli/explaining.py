@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.running import Run, check_out, deliver
+from workbench.cli.grouping import grouped
+from workbench.cli.groups import Choice, Source
+from workbench.cli.running import TableRun
 from workbench.cli.stray import refuse_stray, split_options
-from workbench.cli.sweeping import ALONE, Sweep, sweeping
 from workbench.errors import WorkbenchError
 
 TARGET = (
@@ -24,13 +25,16 @@ def enrol(app: typer.Typer) -> None:
     app.command()(attribute)
 
 
-@sweeping
+@grouped
 def attribute(
-    model: words.Model,
+    source: Source,
     prompt: Annotated[str, typer.Option("--prompt", help="The text whose tokens are scored.")],
     method: Annotated[str, typer.Option("--method", help="`workbench methods attribution` lists them.")],
+    *,
     target: Annotated[str | None, typer.Option("--target", help=TARGET)] = None,
-    contrast: Annotated[str | None, typer.Option("--contrast", help="Explain the target rather than this.")] = None,
+    contrast: Annotated[
+        str | None, typer.Option("--contrast", help="Explain the target rather than this token.")
+    ] = None,
     explain: Annotated[
         str | None, typer.Option("--explain", help="Explain these tokens of the prompt: START:END, from 0.")
     ] = None,
@@ -48,26 +52,17 @@ def attribute(
         str | None, typer.Option("--aggregation", help="A unit's score is the sum, max or mean of its tokens'.")
     ] = None,
     option: words.Options = None,
-    plan: words.Plan = None,
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
+    choice: Choice,
     calibration: words.Calibration = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    run: TableRun,
 ) -> None:
-    """Which input tokens matter for what comes next, in the full or in a quantized model."""
-    check_out(out)
+    """Which input tokens matter for what comes next.
+
+    A score for each token of the prompt, in the full model, or in the quantized one when a quantizer or plan is chosen.
+    """
     own, rest = split_options(words.parse_pairs(option, "--option"), method)
     spec = {
-        "model": model,
-        "allow_download": allow_download,
+        **source.spec,
         "prompt": prompt,
         "target": target,
         "contrast": contrast,
@@ -79,12 +74,11 @@ def attribute(
         "aggregation": aggregation,
         "method": method,
         "options": own,
-        **words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, rest),
+        **choice.spec(rest),
         "calibration": calibration,
     }
     refuse_stray(rest, spec)
-    table = "tokens" if granularity is None else "units"
-    deliver(Run(seed, threads, quiet, sweep).study("attribute", spec), table, as_json=as_json, out=out)
+    run.answer("attribute", spec, "tokens" if granularity is None else "units")
 
 
 def read_span(text: str | None) -> list[int] | None:

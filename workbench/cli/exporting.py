@@ -12,8 +12,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.running import Run, put_file
-from workbench.cli.sweeping import ALONE, Sweep, sweeping
+from workbench.cli.grouping import grouped
+from workbench.cli.groups import Choice, Source, Texts
+from workbench.cli.output import put_file
+from workbench.cli.running import Run
 from workbench.errors import WorkbenchError
 
 
@@ -24,43 +26,26 @@ def enrol(app: typer.Typer) -> None:
     app.command("import")(import_plan)
 
 
-@sweeping
+@grouped
 def quantize(
-    model: words.Model,
+    source: Source,
     out: Annotated[Path, typer.Option("--out", help="The folder to make; it must not be there.")],
+    *,
     format: Annotated[str, typer.Option("--format", help="dense or compressed-tensors.")] = "dense",
-    plan: words.Plan = None,
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
+    choice: Choice,
     option: words.Options = None,
-    calibration: words.Calibration = None,
-    tokens: words.Tokens = None,
-    window: words.Window = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    texts: Texts,
+    run: Run,
 ) -> None:
-    """Write a quantized checkpoint; it is kept only if a fresh process opens it and computes the same logits."""
-    options = words.parse_pairs(option, "--option")
-    choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, options)
-    spec = {
-        "model": model,
-        "allow_download": allow_download,
-        "out": str(out),
-        "format": format,
-        **choice,
-        "calibration": calibration,
-        "tokens": tokens,
-        "window": window,
-    }
+    """Write a quantized checkpoint.
+
+    It is kept only if a fresh process opens it and computes the same logits.
+    """
+    chosen = choice.spec(words.parse_pairs(option, "--option"))
+    spec = {**source.spec, "out": str(out), "format": format, **chosen, **texts.spec}
     with leaving_on_termination():
-        document = Run(seed, threads, quiet, sweep).study("checkpoint", spec).document
-    if as_json:
+        document = run.study("checkpoint", spec).document
+    if run.as_json:
         from workbench.results import dumps
 
         print(dumps(document))
@@ -80,12 +65,16 @@ def export(
         ),
     ],
     cells: Annotated[
-        Path | None, typer.Option("--from", help="Cells of a sweep: llama.cpp's budget is solved again.")
+        Path | None,
+        typer.Option("--from", help="Table of `workbench sensitivity --out`: solves llama.cpp's budget again."),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Write the text to a file.")] = None,
     as_json: words.AsJson = False,
 ) -> None:
-    """A plan in another tool's words; what that tool cannot carry goes to stderr, a line each."""
+    """Put a plan into another tool's words.
+
+    What that tool cannot carry goes to stderr, a line each.
+    """
     from workbench.allocation.export import export as put_into_words
     from workbench.cli.cell_files import read_cells
     from workbench.results import dumps
@@ -101,20 +90,23 @@ def export(
     complain_of(found.losses)
 
 
+@grouped
 def import_plan(
-    model: words.Model,
+    source: Source,
     file: Annotated[Path, typer.Argument(help="A plan by hand, a GPTQModel configuration or llama.cpp's list.")],
     out: Annotated[Path | None, typer.Option("--out", help="Write the plan, JSON.")] = None,
-    allow_download: words.AllowDownload = False,
 ) -> None:
-    """A plan made elsewhere, as a plan of ours for this model; what could not be read goes to stderr."""
+    """Read a plan made elsewhere, for this model.
+
+    It becomes a plan of ours, for --plan; what could not be read goes to stderr.
+    """
     from workbench.allocation.importing import import_plan as read
     from workbench.allocation.plan import dumps
 
     if out is not None and out.suffix != ".json":
         raise WorkbenchError(f"--out has value {str(out)[:80]!r}; a plan's ending must be .json")
     raw = words.read_plan_bytes(file)
-    inspected = Run(quiet=True).study("inspect", {"model": model, "allow_download": allow_download}).document
+    inspected = Run(quiet=True).study("inspect", source.spec).document
     found = read(raw, inspected)
     text = dumps(found.plan)
     if out is not None:

@@ -2,171 +2,87 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.running import Run, check_out, deliver
-from workbench.cli.sweeping import ALONE, Sweep, fanning_out, sweeping
+from workbench.cli.grouping import grouped
+from workbench.cli.groups import BothTexts, Family, Source, Texts, Uniform
+from workbench.cli.running import SweepRun, TableRun
 
 Metrics = Annotated[
-    str | None, typer.Option("--metrics", help="Comma-separated names; all that score single weights by default.")
+    str | None, typer.Option("--metrics", help="Names, commas between [all that score single weights].")
 ]
+COMPARED_BITS = 3
+"""What metrics compare the full weights with unless told otherwise, where the quantizer has that width."""
 
 
 def enrol(app: typer.Typer) -> None:
     """Add the commands to the console script."""
-    app.command()(court)
-    app.command()(detach)
-    app.command()(agreement)
-    app.command()(windows)
+    for command in (court, detach, agreement, windows):
+        app.command()(command)
 
 
-@fanning_out
-def court(
-    model: words.Model,
-    quantizer: words.Quantizer = None,
-    bits: words.Widths = "2,3,4",
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
-    option: words.Options = None,
-    calibration: words.Calibration = None,
-    text: words.EvaluationText = None,
-    tokens: words.Tokens = None,
-    window: words.Window = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
-) -> None:
-    """Which sensitivity metric to believe: what each predicts, against the loss that was measured."""
-    check_out(out)
-    spec = {
-        "model": model,
-        "allow_download": allow_download,
-        "quantizer": quantizer or "rtn",
-        "bits": words.parse_widths(bits),
-        "group_size": 64 if group_size is None else group_size,
-        "symmetric": symmetric,
-        "options": words.parse_pairs(option, "--option"),
-        "calibration": calibration,
-        "text": text,
-        "tokens": tokens,
-        "window": window,
-    }
-    deliver(Run(seed, threads, quiet, sweep).study("court", spec), "cells", as_json=as_json, out=out)
+@grouped
+def court(source: Source, family: Family, *, bits: words.Widths = "2,3,4", texts: BothTexts, run: SweepRun) -> None:
+    """Which sensitivity metric to believe.
+
+    What each predicts, against the rise of the loss that is measured, matrix by matrix and all together.
+    """
+    spec = {**source.spec, **family.spec, "bits": words.parse_widths(bits), **texts.spec}
+    run.answer("court", spec, "cells")
 
 
-@sweeping
+@grouped
 def detach(
-    model: words.Model,
+    source: Source,
+    uniform: Uniform,
+    *,
     metrics: Metrics = None,
     shares: Annotated[str, typer.Option("--shares", help="Percent of the weights that are kept at full precision.")] = (
         "0.1,0.5,2,5"
     ),
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
-    calibration: words.Calibration = None,
-    text: words.EvaluationText = None,
-    tokens: words.Tokens = None,
-    window: words.Window = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    texts: BothTexts,
+    run: TableRun,
 ) -> None:
-    """What is won by keeping the top weights of each metric at full precision, with random ones as the floor."""
-    check_out(out)
-    spec = {
-        "model": model,
-        "allow_download": allow_download,
-        "scheme": _scheme(quantizer, bits, group_size, symmetric),
-        "metrics": _names(metrics),
-        "shares": words.parse_shares(shares, "--shares"),
-        "calibration": calibration,
-        "text": text,
-        "tokens": tokens,
-        "window": window,
-        "seed": seed,
-    }
-    deliver(Run(seed, threads, quiet, sweep).study("detach", spec), "detach", as_json=as_json, out=out)
+    """What keeping a metric's top weights wins.
+
+    Quality with the top weights of each metric at full precision and the rest quantized; random ones are the floor.
+    """
+    asked = {"scheme": uniform.scheme(usual=COMPARED_BITS), "metrics": _names(metrics), "seed": run.seed}
+    kept = words.parse_shares(shares, "--shares")
+    run.answer("detach", {**source.spec, **asked, "shares": kept, **texts.spec}, "detach")
 
 
-@sweeping
+@grouped
 def agreement(
-    model: words.Model,
+    source: Source,
+    uniform: Uniform,
+    *,
     metrics: Metrics = None,
-    top: Annotated[float, typer.Option("--top", help="Part of the weights whose overlap is counted.")] = 0.01,
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
-    calibration: words.Calibration = None,
-    tokens: words.Tokens = None,
-    window: words.Window = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    top: Annotated[
+        float, typer.Option("--top", help="Part of the weights whose overlap is counted, 0.01 for one in a hundred.")
+    ] = 0.01,
+    texts: Texts,
+    run: TableRun,
 ) -> None:
-    """Where metrics agree: rank correlation and overlap of the top weights, for every two, per matrix and overall."""
-    check_out(out)
-    spec = {
-        "model": model,
-        "allow_download": allow_download,
-        "scheme": _scheme(quantizer, bits, group_size, symmetric),
-        "metrics": _names(metrics),
-        "top": top,
-        "calibration": calibration,
-        "tokens": tokens,
-        "window": window,
-    }
-    deliver(Run(seed, threads, quiet, sweep).study("agreement", spec), "agreement", as_json=as_json, out=out)
+    """Where salience metrics agree.
+
+    Rank correlation and overlap of the top weights for every two metrics, per matrix and overall.
+    """
+    asked = {"scheme": uniform.scheme(usual=COMPARED_BITS), "metrics": _names(metrics), "top": top}
+    run.answer("agreement", {**source.spec, **asked, **texts.spec}, "agreement")
 
 
-@sweeping
-def windows(
-    model: words.Model,
-    calibration: words.Calibration = None,
-    tokens: words.Tokens = None,
-    window: words.Window = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
-) -> None:
-    """Which windows of the calibration text drive the statistics, by EL2N and GraNd."""
-    check_out(out)
-    spec = {
-        "model": model,
-        "allow_download": allow_download,
-        "calibration": calibration,
-        "tokens": tokens,
-        "window": window,
-    }
-    deliver(Run(seed, threads, quiet, sweep).study("windows", spec), "windows", as_json=as_json, out=out)
+@grouped
+def windows(source: Source, texts: Texts, run: TableRun) -> None:
+    """Which windows of the calibration text weigh most.
+
+    How much each drives the statistics: by the size of its error (EL2N) and of its gradient (GraNd).
+    """
+    run.answer("windows", {**source.spec, **texts.spec}, "windows")
 
 
 def _names(metrics: str | None) -> list[str] | None:
-    return None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-
-
-def _scheme(quantizer: str | None, bits: int | None, group_size: int | None, symmetric: bool) -> dict[str, Any]:
-    """What metrics compare the full weights with: 3 bits unless told otherwise, or the quantizer's fixed width."""
-    chosen = words.scheme(quantizer, bits, group_size, symmetric, None)
-    return chosen if bits is not None or chosen["bits"] is None else {**chosen, "bits": 3}
+    return None if metrics is None else words.listed(metrics)

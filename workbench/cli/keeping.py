@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import settings
 from workbench.errors import WorkbenchError
+from workbench.usual import WINDOW
 
 if TYPE_CHECKING:
     from workbench.results import Result
@@ -23,9 +24,6 @@ APART = ("checkpoint",)
 
 NOT_ASKED = ("memory_limit",)
 """Keys of a spec that change how a study runs and not what it answers."""
-
-CALIBRATION_TOKENS, WINDOW = 8192, 256
-"""What studies read when nothing is said, as in `studies.texts`; pages always say it."""
 
 
 @contextmanager
@@ -77,9 +75,6 @@ def _keep(
 def as_the_app_asks(spec: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
     """The spec in the words of the pages: names for local models, whole paths, defaults written out.
 
-    Where a command caps two texts with different numbers of its own (`--tokens` left out, and text that measures), no
-    page asks the same, and the spec keeps its None.
-
     Args:
         spec: what the command asked.
         document: of the result; says the window that was taken.
@@ -93,8 +88,6 @@ def as_the_app_asks(spec: Mapping[str, Any], document: Mapping[str, Any]) -> dic
         asked |= _demo_texts(asked)
     if "window" in asked and asked["window"] is None:
         asked["window"] = _window(document)
-    if "tokens" in asked and asked["tokens"] is None and "text" not in asked:
-        asked["tokens"] = CALIBRATION_TOKENS
     if isinstance(asked.get("bits"), list):
         asked["bits"] = sorted(asked["bits"])
     return _options(asked)

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.cell_files import read_cells
-from workbench.cli.planning import By, CellsFile, MethodOptions, Mixed, Tie, listed, shared_of
-from workbench.cli.running import Run, check_out, deliver
-from workbench.cli.sweeping import ALONE, Sweep, fanning_out
+from workbench.cli.grouping import grouped
+from workbench.cli.groups import BothTexts, Mix, Source
+from workbench.cli.planning import By, CellsFile, Tie, read_table
+from workbench.cli.running import SweepRun
 
 
 def enrol(app: typer.Typer) -> None:
@@ -18,47 +18,37 @@ def enrol(app: typer.Typer) -> None:
     app.command()(pareto)
 
 
-@fanning_out
+@grouped
 def pareto(
-    model: words.Model,
+    source: Source,
     budgets: Annotated[str, typer.Option("--budgets", help="Stored bits per weight, separated by commas.")],
+    mix: Mix,
+    *,
     cells: CellsFile = None,
-    bits: words.Widths = "2,3,4,8",
     by: By = "isolated,joint-path",
     tie: Tie = None,
     rules: Annotated[
-        str, typer.Option("--rules", help="Salience metrics whose top matrices get more bits, for comparison; none.")
+        str,
+        typer.Option(
+            "--rules", help="Rules of thumb beside: salience metrics whose top matrices get more bits; or none."
+        ),
     ] = "wanda,activation",
-    refine: Annotated[float, typer.Option("--refine", min=0, help="Seconds for measured swaps a budget.")] = 0.0,
-    quantizer: Mixed = "rtn",
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
-    option: MethodOptions = None,
-    calibration: words.Calibration = None,
-    text: words.EvaluationText = None,
-    tokens: words.Tokens = None,
-    window: words.Window = None,
-    allow_download: words.AllowDownload = False,
-    as_json: words.AsJson = False,
-    out: words.Out = None,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    refine: Annotated[
+        float, typer.Option("--refine", min=0, help="Seconds a budget for trying changes that are measured.")
+    ] = 0.0,
+    texts: BothTexts,
+    run: SweepRun,
 ) -> None:
-    """Plans along the front, uniform plans and rules of thumb, each measured on the evaluation text."""
-    check_out(out)
-    spec = {
-        **shared_of(model, allow_download, quantizer, bits, group_size, symmetric, option),
+    """Plans for a range of budgets, each measured.
+
+    The front of size against quality, beside uniform plans and rules of thumb, all on the evaluation text.
+    """
+    asked = {
         "budgets": words.parse_numbers(budgets, "--budgets"),
-        "ways": listed(by),
+        "ways": words.listed(by),
         "ties": tie or [],
-        "rules": [] if rules.strip() == "none" else listed(rules),
+        "rules": [] if rules.strip() == "none" else words.listed(rules),
         "refine_seconds": refine,
-        "cells": None if cells is None else read_cells(cells),
-        "calibration": calibration,
-        "text": text,
-        "tokens": tokens,
-        "window": window,
+        "cells": read_table(cells),
     }
-    deliver(Run(seed, threads, quiet, sweep).study("front", spec), "points", as_json=as_json, out=out)
+    run.answer("front", {**source.spec, **mix.spec, **asked, **texts.spec}, "points")

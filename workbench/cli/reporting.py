@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli import arguments as words
-from workbench.cli.running import Run, put_file
-from workbench.cli.sweeping import ALONE, Sweep, sweeping
+from workbench.cli.grouping import grouped
+from workbench.cli.groups import BothTexts, Choice, Source
+from workbench.cli.output import put_file
+from workbench.cli.running import Run
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -29,55 +31,38 @@ def enrol(app: typer.Typer) -> None:
     app.command()(report)
 
 
-@sweeping
+@grouped
 def report(
-    model: words.Model,
+    source: Source,
     out: Annotated[Path, typer.Option("--out", help="The file to write, .html.")],
+    *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="What both models continue and explain [an example prompt].")
     ] = None,
     new_tokens: Annotated[int, typer.Option("--new-tokens", help="How many tokens they write.")] = 48,
-    plan: words.Plan = None,
-    quantizer: words.Quantizer = None,
-    bits: words.Bits = None,
-    group_size: words.GroupSize = None,
-    symmetric: words.Symmetric = False,
+    choice: Choice,
     option: words.Options = None,
-    text: words.EvaluationText = None,
-    calibration: words.Calibration = None,
-    tokens: words.Tokens = None,
-    window: words.Window = None,
-    allow_download: words.AllowDownload = False,
-    seed: words.Seed = 0,
-    threads: words.Threads = None,
-    quiet: words.Quiet = False,
-    sweep: Sweep = ALONE,
+    texts: BothTexts,
+    run: Run,
 ) -> None:
-    """One HTML page on what a quantization saves and costs; rtn at 4 bits when none is chosen."""
+    """One HTML page on what a quantization costs.
+
+    What it saves and what it costs, for somebody who was not there; rtn at 4 bits when none is chosen.
+    """
     check_page(out, overwrite)
-    options = words.parse_pairs(option, "--option")
-    choice = words.choice_of_quantization(plan, quantizer, bits, group_size, symmetric, options)
-    if choice["scheme"] is None and choice["plan"] is None:
-        choice["scheme"] = words.scheme(quantizer, bits, group_size, symmetric, options)
+    chosen = choice.spec(words.parse_pairs(option, "--option"), always=True)
     from workbench.report.findings import Findings
     from workbench.report.page import page
     from workbench.report.questions import label_of, questions
 
-    asked = questions(
-        {"model": model, "allow_download": allow_download},
-        choice,
-        {"text": text, "calibration": calibration, "tokens": tokens, "window": window},
-        prompt,
-        new_tokens,
-    )
-    job = Run(seed, threads, quiet, sweep)
-    job.prepare()
-    found = job.steps(answers(asked, job.context()))
+    asked = questions(source.spec, chosen, texts.spec, prompt, new_tokens)
+    run.prepare(asked.values())
+    found = run.steps(answers(asked, run.context()))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    read = {"calibration text": "demo:calibration" if calibration is None else Path(calibration).name}
-    origin = {"made": made, **job.provenance(), **read}
-    written = page(Findings(label=label_of(choice), **choice, **found, origin=origin))
+    read = {"calibration text": "demo:calibration" if texts.calibration is None else Path(texts.calibration).name}
+    origin = {"made": made, **run.provenance(), **read}
+    written = page(Findings(label=label_of(chosen), **chosen, **found, origin=origin))
     put_file("the report", out, lambda path: path.write_text(written, encoding="utf-8"))
     print(f"written to {out}", file=sys.stderr)
 

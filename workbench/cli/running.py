@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli import arguments as words
+from workbench.cli.interrupting import heeding_interrupts
 from workbench.cli.keeping import keeping
-from workbench.cli.sweeping import ALONE, Sweep
-from workbench.errors import WorkbenchError
+from workbench.cli.output import check_out, deliver
+from workbench.cli.sweeping import Gpus, Limit, Ray, Sweep, Workers, read_sweep
 from workbench.progress import Progress, Steps, run
 from workbench.settings import cache_folder
 
@@ -20,24 +20,37 @@ if TYPE_CHECKING:
     from workbench.results import Result
     from workbench.studies.context import Context
 
-ENDINGS = (".csv", ".parquet", ".json")
 
-
+@dataclass
 class Run:
-    """One command's run: settings that all computing commands share.
+    """One command's run: the options that all computing commands share.
 
-    Args:
+    Attributes:
+        as_json: whether stdout gets one JSON document.
         seed: seed of torch's generator.
         threads: CPU threads, `WORKBENCH_THREADS` or all cores but one when None.
         quiet: no progress.
-        sweep: memory limit, and workers on Ray.
+        memory_limit: a size as it was written.
+        estimate: whether to say what the run would need in place of running.
+        sweep: memory limit, and workers on Ray, as read.
+        interrupted: whether a search was ended, so that a longer one might have found better.
     """
 
-    def __init__(self, seed: int = 0, threads: int | None = None, quiet: bool = False, sweep: Sweep = ALONE) -> None:
-        self.seed = seed
-        self.threads = threads
-        self.quiet = quiet
-        self.sweep = sweep
+    as_json: words.AsJson = False
+    seed: words.Seed = 0
+    threads: words.Threads = None
+    quiet: words.Quiet = False
+    memory_limit: Limit = None
+    estimate: words.Estimate = False
+    sweep: Sweep = field(init=False)
+    interrupted: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self.sweep = self.read_sweep()
+
+    def read_sweep(self) -> Sweep:
+        """How the study is run."""
+        return read_sweep(memory_limit=self.memory_limit)
 
     def context(self) -> Context:
         """A context whose cells and statistics lie in the cache folder."""
@@ -50,7 +63,7 @@ class Run:
 
     def study(self, kind: str, spec: Mapping[str, Any]) -> Result:
         """Run a study of `workbench.studies` to its end; its result is kept where the app finds it."""
-        self.prepare()
+        self.prepare([(kind, spec)])
         from workbench import studies
 
         context, limit, wish = self.context(), self.sweep.memory_limit, self.sweep.wish
@@ -61,17 +74,36 @@ class Run:
             from workbench.cluster.run import start
 
             steps = start(kind, asked, context, wish, seed=self.seed)
-        with keeping(kind, spec, context.cells, self.seed) as keep:
-            return keep(self.steps(steps))
+        with keeping(kind, spec, context.cells, self.seed) as keep, heeding_interrupts(context.hurry):
+            result = self.steps(steps)
+            self.interrupted = context.hurry.asked
+            return result if self.interrupted else keep(result)
 
-    def prepare(self) -> None:
-        """Threads and seed, before anything computes."""
+    def prepare(self, questions: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Threads and seed, before anything computes; where an estimate is asked for, it is told and the command ends.
+
+        Args:
+            questions: kind and spec of what is about to be computed.
+        """
         import torch
 
         from workbench.jobs.limits import thread_count
 
         torch.set_num_threads(self.threads or thread_count())
         torch.manual_seed(self.seed)
+        if self.estimate:
+            from workbench.cli.foretelling import foretell
+
+            foretell(self, questions)
+
+    def leave(self) -> None:
+        """End the command as an interrupted one if it was, once its result is delivered.
+
+        Raises:
+            KeyboardInterrupt: it was.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def provenance(self) -> dict[str, Any]:
         """Which program computes, on what: what a plan records of its making."""
@@ -92,14 +124,21 @@ class Run:
         }
 
     def steps(self, steps: Steps[Any]) -> Any:
-        """Run with a progress bar on stderr."""
+        """Run with a progress bar on stderr, if that is a terminal."""
         if self.quiet:
             return run(steps)
         from tqdm import tqdm
 
         form = "{percentage:3.0f}% |{bar:30}| {elapsed} {desc}"
         with tqdm(
-            total=100.0, file=sys.stderr, bar_format=form, leave=False, dynamic_ncols=True, mininterval=0.2
+            total=100.0,
+            file=sys.stderr,
+            bar_format=form,
+            leave=False,
+            dynamic_ncols=True,
+            mininterval=0.2,
+            miniters=0,  # else steps of no width after a wide one would not be shown
+            disable=None,
         ) as bar:
 
             def show(progress: Progress) -> None:
@@ -109,74 +148,35 @@ class Run:
             return run(steps, show)
 
 
-def check_out(path: Path | None) -> None:
-    """Refuse an output file that cannot be written, before anything is computed.
+@dataclass
+class TableRun(Run):
+    """A run whose result is a table, which can also be written to a file."""
 
-    Raises:
-        WorkbenchError: another ending, or a folder that is not there or not writable.
-    """
-    if path is None:
-        return
-    if path.suffix not in ENDINGS:
-        raise WorkbenchError(f"--out has value {str(path)[:80]!r}; its ending must be one of: {', '.join(ENDINGS)}")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise WorkbenchError(f"--out has value {str(path)[:80]!r}; its folder is not there or cannot be written to")
+    out: words.Out = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_out(self.out)
 
-def deliver(result: Result, table: str, *, as_json: bool, out: Path | None) -> None:
-    """Print a result and write it; `table` is what csv, parquet and people get."""
-    if out is not None:
-        write(result, table, out)
-    if as_json:
-        from workbench.results import dumps
+    def answer(self, kind: str, spec: Mapping[str, Any], table: str) -> None:
+        """Run a study and deliver it; `table` is what csv, parquet and people get."""
+        self.deliver(self.study(kind, spec), table)
+        self.leave()
 
-        print(dumps(result.document))
-    elif out is None:
-        print_for_people(result, table)
-    else:
-        print(f"written to {out}", file=sys.stderr)
+    def deliver(self, result: Result, table: str) -> None:
+        """Print a result, and write it where that was asked for."""
+        deliver(result, table, as_json=self.as_json, out=self.out)
 
 
-def write(result: Result, table: str, path: Path) -> None:
-    """Write a result as the ending of the file says."""
-    from workbench.results import dumps
+@dataclass
+class SweepRun(TableRun):
+    """The same, on workers of Ray where that is wished for."""
 
-    frame = result.tables[table]
-    # the facts of the run travel inside a parquet file: model digest, text, window
-    frame.attrs = {"document": dumps({k: v for k, v in result.document.items() if k not in ("cells", "matrices")})}
-    writers: dict[str, Callable[[Path], Any]] = {
-        ".json": lambda to: to.write_text(dumps(result.document) + "\n", encoding="utf-8"),
-        ".csv": lambda to: frame.to_csv(to, index=False),
-        ".parquet": lambda to: frame.to_parquet(to, index=False),
-    }
-    put_file("the result", path, writers[path.suffix])
+    ray: Ray = None
+    workers: Workers = None
+    gpus_per_worker: Gpus = 0.0
 
-
-def put_file(what: str, path: Path, write_to: Callable[[Path], Any]) -> None:
-    """Write to a temporary name first, then rename, so that a full disk leaves no half file.
-
-    Raises:
-        WorkbenchError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial{path.suffix}")
-    try:
-        write_to(partial)
-        partial.replace(path)
-    except OSError as error:
-        reason = error.strerror or str(error)[:120]
-        where = str(path) if len(str(path)) <= 80 else f"...{str(path)[-77:]}"
-        raise WorkbenchError(f"{what} could not be written to {where!r}: {reason}") from error
-    finally:
-        with suppress(OSError):  # gone already; or a read-only folder, which refuses this too and holds no remains
-            partial.unlink()
-
-
-def print_for_people(result: Result, table: str) -> None:
-    """The table, then the single numbers of the document."""
-    print(result.tables[table].to_string(index=False, float_format=lambda value: f"{value:.5g}"))
-    print()
-    for key, value in result.document.items():
-        if isinstance(value, float):
-            print(f"{key}: {value:.6g}")
-        elif isinstance(value, (int, str)):
-            print(f"{key}: {value}")
+    def read_sweep(self) -> Sweep:
+        """How the study is run."""
+        own = {"ray": self.ray, "workers": self.workers, "gpus_per_worker": self.gpus_per_worker}
+        return read_sweep(memory_limit=self.memory_limit, threads=self.threads, **own)

@@ -1,12 +1,9 @@
-"""What sweeps have in common on the command line: a memory limit, and a wish for workers on Ray."""
+"""How a command's study is run: a memory limit, and a wish for workers on Ray; nothing of it changes the answer."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
@@ -16,20 +13,33 @@ from workbench.sizes import parse_size
 
 Limit = Annotated[
     str | None,
-    typer.Option("--memory-limit", help="Memory of the model and the work on it, such as 4GiB; streams if need be."),
+    typer.Option(
+        "--memory-limit",
+        metavar="SIZE",
+        help="What weights and the work on them may take, such as 4GiB, beside 0.4 to 0.6 GiB of Python's own; a "
+        "larger model is read block by block [what is free].",
+    ),
 ]
 Ray = Annotated[
-    str | None, typer.Option("--ray", help="Fan out over Ray: local, auto, HOST:PORT or ray://HOST:PORT [no Ray].")
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Spread over workers of Ray: local, auto, HOST:PORT or ray://HOST:PORT [this process alone].",
+    ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Workers on Ray, each with the model [as many as there is room for].")
+    int | None,
+    typer.Option("--workers", metavar="N", help="Workers on Ray, each with the model [as many as there is room for]."),
 ]
-Gpus = Annotated[float, typer.Option("--gpus-per-worker", help="GPUs of a worker, a fraction to share one.")]
+Gpus = Annotated[
+    float, typer.Option("--gpus-per-worker", metavar="F", help="GPUs of a worker; a fraction to share one.")
+]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """How a command's study is run; nothing of it changes what the study answers.
+    """How a study is run.
 
     Attributes:
         memory_limit: bytes; None for the memory that is free.
@@ -38,44 +48,6 @@ class Sweep:
 
     memory_limit: int | None = None
     wish: Wish | None = None
-
-
-ALONE = Sweep()
-
-
-def sweeping(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter `sweep` by the option `--memory-limit`."""
-    return _with_options(command, {"memory_limit": (Limit, None)})
-
-
-def fanning_out(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter `sweep` by `--memory-limit`, `--ray`, `--workers` and `--gpus-per-worker`."""
-    cluster = {"ray": (Ray, None), "workers": (Workers, None), "gpus_per_worker": (Gpus, 0.0)}
-    return _with_options(command, {"memory_limit": (Limit, None), **cluster})
-
-
-def _with_options(command: Callable[..., None], options: dict[str, tuple[Any, Any]]) -> Callable[..., None]:
-    held = inspect.signature(command)
-    hints = get_type_hints(command, include_extras=True)
-
-    @functools.wraps(command)
-    def with_sweep(**given: Any) -> None:
-        own = {name: given.pop(name, default) for name, (_, default) in options.items()}
-        command(**given, sweep=read_sweep(threads=given.get("threads"), **own))
-
-    kept = [
-        one.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, one in held.parameters.items()
-        if name != "sweep"
-    ]
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in options.items()
-    ]
-    with_sweep.__dict__.pop("__wrapped__", None)  # what follows is the command's whole form, for Typer too
-    with_sweep.__signature__ = held.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
-    with_sweep.__annotations__ = {one.name: one.annotation for one in [*kept, *added]} | {"return": None}
-    return with_sweep
 
 
 def read_sweep(

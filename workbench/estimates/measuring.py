@@ -23,12 +23,12 @@ from workbench.estimates.table import costs_of
 from workbench.model.texts import Windows
 from workbench.scheme import Scheme
 from workbench.studies.choice import find_matrices
-from workbench.studies.court import TOKENS as COURT_TOKENS
 from workbench.studies.court_predictions import NODES as COURT_NODES
 from workbench.studies.court_predictions import OWN_NODES
 from workbench.studies.sensitivity import MEASURED
 from workbench.studies.sensitivity_cells import make_cells, nodes_of
 from workbench.studies.sensitivity_whole import NEEDS
+from workbench.usual import TOKENS
 
 REOPENING = 8.0
 """Seconds in which another process imports what it needs to open a checkpoint."""
@@ -105,7 +105,7 @@ def _missing(bench: Bench, windows: Windows, chosen: Sequence[Scheme], kind: str
 @costs_of("court")
 def court(bench: Bench, spec: Spec) -> Need:
     """Predictions of every metric, and every cell measured on two texts."""
-    seen, unseen = bench.calibration(spec, COURT_TOKENS), bench.evaluation(spec, COURT_TOKENS)
+    seen, unseen = bench.calibration(spec, TOKENS), bench.evaluation(spec, TOKENS)
     chosen = schemes_of(spec, spec["quantizer"], spec["bits"], spec["options"])
     cells = 1 + len(bench.shape.matrices)
     parts = [collect(bench, seen, {"gram"})]

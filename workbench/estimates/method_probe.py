@@ -81,6 +81,7 @@ def _timed(work: Any, shape: Shape) -> dict[str, float]:
             found[f"{rows}x{columns}"] = min(spent)
             if time.perf_counter() - started > SECONDS / 2:
                 break
+    _known.clear()  # what follows may be short of memory
     return found
 
 

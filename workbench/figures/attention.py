@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from workbench.figures.heatmap import heat_map
 from workbench.figures.labels import literal
-from workbench.figures.style import MAGNITUDE, category, finish
+from workbench.figures.layers import GUIDE, lines_by_layer
+from workbench.figures.style import MAGNITUDE, finish
 
 ROW_HEIGHT = 34
 NAMED_TOKENS = 48
@@ -97,29 +98,15 @@ def by_layer(frame: pd.DataFrame, *, unit: str, limits: bool = False) -> go.Figu
         unit: what the number is.
         limits: draw the limit as a dashed grey line.
     """
-    figure = go.Figure()
-    for index, (column, name) in enumerate(MODELS.items()):
-        if column not in frame:
-            continue
-        colour, symbol = category(index)
-        figure.add_scatter(
-            x=frame["block"],
-            y=frame[column],
-            mode="lines+markers",
-            name=name,
-            line={"color": colour, "width": 2, "dash": "dash" if index else "solid"},
-            marker={"color": colour, "symbol": symbol, "size": 9},
-            hovertemplate=f"layer %{{x}}: %{{y:.3g}}<extra>{name}</extra>",
-        )
+    figure = lines_by_layer(frame, MODELS, ".3g")
     if limits:
         figure.add_scatter(
             x=frame["block"],
             y=frame["limit"],
             mode="lines",
             name="limit of a sink",
-            line={"color": "#808080", "width": 2, "dash": "dot"},
+            line=GUIDE,
             hovertemplate="layer %{x}: limit %{y:.3g}<extra></extra>",
         )
-    figure.update_xaxes(dtick=max(1, len(frame) // 12))
     figure.update_yaxes(rangemode="tozero")
     return finish(figure, x="layer", y=literal(unit), height=300)

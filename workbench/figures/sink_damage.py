@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from workbench.figures.style import category, finish
+from workbench.figures.layers import GUIDE, lines_by_layer
+from workbench.figures.style import finish
 
 LINES = {"attention": "attention on them", "damage": "damage on them"}
 """Column of the frame -> name in the legend."""
@@ -18,27 +19,14 @@ def mass_and_damage(frame: pd.DataFrame, *, even: float) -> go.Figure:
         frame: columns `block`, `attention` and `damage`, shares of one.
         even: that share.
     """
-    figure = go.Figure()
-    for index, (column, name) in enumerate(LINES.items()):
-        colour, symbol = category(index)
-        figure.add_scatter(
-            x=frame["block"],
-            y=frame[column],
-            mode="lines+markers",
-            name=name,
-            line={"color": colour, "width": 2, "dash": "dash" if index else "solid"},
-            marker={"color": colour, "symbol": symbol, "size": 9},
-            hovertemplate=f"layer %{{x}}: %{{y:.2%}}<extra>{name}</extra>",
-        )
-    line = {"color": "#808080", "width": 2, "dash": "dot"}
+    figure = lines_by_layer(frame, LINES, ".2%")
     figure.add_scatter(
         x=frame["block"],
         y=[even] * len(frame),
         mode="lines",
         name="their share of the tokens",
-        line=line,
+        line=GUIDE,
         hoverinfo="skip",
     )
-    figure.update_xaxes(dtick=max(1, len(frame) // 12))
     figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     return finish(figure, x="layer", y="share", height=300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,8 @@ LEFT, RIGHT = (0.0, 0.56), (0.62, 1.0)
 """Where either half lies, as shares of the width."""
 
 ERROR, LOST = "#56B4E9", "#000000"
+TITLE_WIDTH = 11
+"""Characters of a line of an axis title."""
 
 
 def group_bars(frame: pd.DataFrame, *, unit: str) -> go.Figure:
@@ -49,15 +52,23 @@ def group_bars(frame: pd.DataFrame, *, unit: str) -> go.Figure:
     finish(figure, x="", y="", height=height)
     rows: dict[str, Any] = {"tickvals": places, "ticktext": labels, "range": [len(frame) - 0.5, -0.5]}
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": f"carried: {literal(unit)}"}, "domain": list(LEFT) if known else [0, 1]},
+        "xaxis": {
+            "title": {"text": _in_lines(f"carried: {unit}"), "font": {"size": 11}},
+            "domain": list(LEFT) if known else [0, 1],
+        },
         "yaxis": rows | {"showgrid": False, "automargin": True},
         "bargap": 0.25,
     }
     if known:
         right = {"domain": list(RIGHT), "anchor": "y", "rangemode": "tozero", "tickformat": ".0%", "automargin": True}
-        layout["xaxis2"] = right | {"title": {"text": "error of the group's output"}}
+        layout["xaxis2"] = right | {"title": {"text": _in_lines("error of the group's output"), "font": {"size": 11}}}
     figure.update_layout(layout)
     return figure
+
+
+def _in_lines(title: str) -> str:
+    """A title in short lines: two axes share the width."""
+    return "<br>".join(literal(line) for line in wrap(title, TITLE_WIDTH))
 
 
 def _add_rounding(figure: go.Figure, frame: pd.DataFrame, places: list[int], labels: list[str]) -> None:

@@ -39,7 +39,9 @@ def compare_tokens(frame: pd.DataFrame, *, unit: str) -> go.Figure:
             hovertemplate="%{customdata}<br>%{y:.4g}<extra>" + name + "</extra>",
         )
     figure.add_hline(y=0, line={"color": "#808080", "width": 1})
-    figure.update_xaxes(tickvals=frame["position"], ticktext=frame["label"], tickangle=-45, showgrid=False)
+    # of a category axis a narrow chart writes as many labels as there is room for; tokens repeat, positions do not
+    labels = {str(position): label for position, label in zip(frame["position"], frame["label"], strict=True)}
+    figure.update_xaxes(type="category", labelalias=labels, tickangle=-90, showgrid=False)
     return finish(figure, x="token", y=unit, height=340)
 
 

@@ -7,7 +7,7 @@ for the work itself.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from workbench.bundle.opening import open_bundle
 from workbench.bundle.taking import Opened
 from workbench.cluster.wish import from_environment
 from workbench.errors import WorkbenchError
+from workbench.estimates.record import Record, record_key
 from workbench.jobs.adopted import carried_models
 from workbench.jobs.database import NOTICE
 from workbench.jobs.job import LONG, Counts, Job
@@ -93,6 +94,12 @@ class Client:
     def workers(self, identifier: str) -> list[dict[str, Any]]:
         """What the workers of a running job do, a row each; none for a job that is run by one process."""
         return self.store.workers(identifier)
+
+    def records(self, jobs: Sequence[Job]) -> dict[str, Record]:
+        """What was expected of finished jobs and what they took, by their ids; of each question its last run alone."""
+        ended = sorted((job for job in jobs if job.state == "done"), key=lambda job: job.created)
+        last = {record_key(job.kind, job.spec): job.id for job in ended}
+        return {last[key]: Record(**held) for key, held in self.store.get_cells(last).items()}
 
     def busy(self) -> Counts:
         """How many jobs run and wait."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import results, settings
+from workbench.jobs.tables import Tables
 from workbench.jobs.trouble import is_storage_trouble, unwritable
 from workbench.results import Result
 from workbench.sizes import parse_size
@@ -45,12 +46,13 @@ class Shelf:
     def __init__(self, cache: Path, shipped: Path | None = None) -> None:
         self.folder = cache / "results"
         self.shipped = shipped if shipped is not None else settings.demo_folder() / "results"
+        self._tables = Tables()
 
     def load(self, key: str) -> Result | None:
         """The result of that key, or None."""
-        found = results.load(self.folder / key)
+        found = results.load(self.folder / key, self._tables.read)
         if found is None:
-            return results.load(self.shipped / key)
+            return results.load(self.shipped / key, self._tables.read)
         with suppress(OSError):  # a cache that can only be read is still good for reading
             os.utime(self.folder / key)
         return found

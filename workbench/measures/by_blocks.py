@@ -18,7 +18,8 @@ from workbench.measures.divergence import kl
 from workbench.model.blocks import find_blocks
 from workbench.model.fit import HEAD_LOGITS
 from workbench.model.passage import Passage
-from workbench.model.streaming import is_streamed
+from workbench.model.streaming import is_streamed, let_go
+from workbench.model.work_room import logits_at_once, windows_that_pass
 from workbench.progress import Progress, Steps, within
 
 
@@ -62,7 +63,7 @@ def pass_blocks(
     inside = {matrix.name for block in blocks for matrix in block.matrices}
     if not blocks or not inside.issuperset(weights):
         return None
-    passage = Passage(model, ids, batch)
+    passage = Passage(model, ids, windows_that_pass(model, ids.shape[1], batch))
     yield from within(passage.open(), 0.0, 0.0)
     if not passage.direct:
         return None
@@ -81,6 +82,7 @@ def measure_passed(passage: Passage, note: str, reference: Passage | None = None
         note: what to say of it.
         reference: of the same windows in the same batches.
     """
+    let_go(passage.model)  # the head runs alone
     parts: list[list[Passed]] = []
     for batch, ids in enumerate(passage.batches):
         states = passage.states[batch]
@@ -118,8 +120,8 @@ def _places(passage: Passage, ids: Tensor) -> Iterator[Int64[Tensor, " some"]]:
     """The predicted places of a batch, as many at once as logits may be held."""
     vocabulary = int(passage.model.config.get_text_config().vocab_size)
     windows, length = ids.shape
-    whole = ids.numel() * vocabulary <= HEAD_LOGITS
-    at_once = length if whole else max(1, HEAD_LOGITS // (windows * vocabulary))
+    most = min(HEAD_LOGITS, logits_at_once(passage.model))
+    at_once = length if ids.numel() * vocabulary <= most else max(1, most // (windows * vocabulary))
     yield from torch.arange(length - 1).split(at_once)
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.linalg import ascending, check_finite
+from workbench.linalg import check_finite
+from workbench.ordering import ascending
 
 
 class Coverage(NamedTuple):

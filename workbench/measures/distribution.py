@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.linalg import check_finite
+
+AT_ONCE = 2**20
+"""Values that are looked at together: float64 copies of a whole matrix would be twice as large as it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,18 @@ def histogram(values: Real[Tensor, "*shape"], *, low: float, high: float, bins: 
     """
     if bins < 1 or not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise WorkbenchError(f"a histogram needs at least one bin and ascending edges, not {bins} from {low} to {high}")
-    check_finite(values, "the set of values")
-    edges = torch.linspace(low, high, bins + 1, dtype=torch.float64, device=values.device)
-    count = torch.histc(values.double(), bins=bins, min=low, max=high)  # float64 counts exactly where float32 stops
+    pieces = values.flatten().split(AT_ONCE)
+    for piece in pieces:
+        check_finite(piece, "the set of values")
+    return _count((piece.double() for piece in pieces), low, high, bins, values.device)
+
+
+def _count(pieces: Iterable[Tensor], low: float, high: float, bins: int, device: torch.device) -> Histogram:
+    """Counts over float64 pieces: they count exactly where float32 stops."""
+    edges = torch.linspace(low, high, bins + 1, dtype=torch.float64, device=device)
+    count = torch.zeros(bins, dtype=torch.float64, device=device)
+    for piece in pieces:
+        count += torch.histc(piece, bins=bins, min=low, max=high)
     return Histogram(edges[:-1], edges[1:], count.long())
 
 
@@ -56,18 +69,26 @@ def log10_histogram(scores: Real[Tensor, "*shape"], *, bins: int = 64, decades: 
     Raises:
         WorkbenchError: a score is negative, NaN or infinite, or `bins` and `decades` are not positive.
     """
-    check_finite(scores, "the set of scores")
-    if bool((scores < 0).any()) or not decades > 0:
+    pieces = scores.flatten().split(AT_ONCE)
+    for piece in pieces:
+        check_finite(piece, "the set of scores")
+    if any(bool((piece < 0).any()) for piece in pieces) or not decades > 0:
         raise WorkbenchError("a histogram of logarithms needs scores that are not negative and a positive range")
-    flat = scores.flatten()  # a mask of two axes would be turned into two columns of places
-    positive = flat[flat > 0].double().log10_()
-    if positive.numel() == 0:
+    ends = [float(end) for piece in pieces for end in _log_ends(piece)]
+    if not ends:
         return None
-    high = float(positive.max())
-    low = max(float(positive.min()), high - decades)
+    high = max(ends)
+    low = max(min(ends), high - decades)
     if low == high:
         low, high = low - 0.5, high + 0.5
-    return histogram(positive.clamp_(min=low, max=high), low=low, high=high, bins=bins)
+    logs = (piece[piece > 0].double().log10_().clamp_(min=low, max=high) for piece in pieces)
+    return _count(logs, low, high, bins, scores.device)
+
+
+def _log_ends(piece: Tensor) -> tuple[Tensor, ...]:
+    """The smallest and the largest log10 of the positive ones; nothing where there is none."""
+    logs = piece[piece > 0].double().log10_()
+    return (logs.min(), logs.max()) if logs.numel() else ()
 
 
 def block_means(channels: Real[Tensor, " channel"], limit: int = 512) -> BlockMeans:

@@ -10,7 +10,8 @@ from jaxtyping import Float64, Real
 from scipy import stats
 from torch import Tensor
 
-from workbench.linalg import check_finite, topk_mask
+from workbench.linalg import check_finite
+from workbench.ordering import topk_mask
 
 
 def kendall(first: Real[Tensor, " unit"], second: Real[Tensor, " unit"]) -> float:

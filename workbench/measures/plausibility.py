@@ -9,7 +9,8 @@ from jaxtyping import Bool, Real
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.linalg import check_finite, topk_mask
+from workbench.linalg import check_finite
+from workbench.ordering import topk_mask
 
 
 def plausibility(scores: Real[Tensor, " unit"], marked: Bool[Tensor, " unit"]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor
 
-from workbench.linalg import ranks, topk_mask
+from workbench.ordering import ranks, topk_mask
 
 
 def rank_correlations(scores: Real[Tensor, "metric thing"]) -> Float[Tensor, "metric metric"]:

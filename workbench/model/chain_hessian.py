@@ -7,6 +7,8 @@ With y = f(h, w) one part, a dot the derivative along the direction v and a bar 
               h-bar' = dS/dh,  (H v)_w = dS/dw
 
 (Pearlmutter 1994, Fast exact multiplication by the Hessian), so that second derivatives reach over one part only.
+
+Every operation is one of `hessian_product`, in its order; where the head runs over all tokens at once, no bit differs.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class _Product:
         self._states, self._moves = chain.room(places), chain.room(places)
         self._slopes, self._turns = chain.room(1), chain.room(1)
         self._count = len(chain.batches)
-        self._windows = sum(len(ids) for ids in chain.batches)
+        self._shares = [len(ids) / sum(map(len, chain.batches)) for ids in chain.batches]
 
     def forward(self, note: str) -> Steps[None]:
         """Hidden states in front of every part, and how they move."""
@@ -112,10 +114,11 @@ class _Product:
             leaves, _ = self._part(-1, direction)
             with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
                 given = hidden.detach().requires_grad_()
-                loss = chunk_loss(self._chain, ids, given, leaves, kept) * (len(ids) / self._windows)
-                one, other = _turned(loss, torch.ones_like(loss), None, given, move, leaves, direction, sums)
-            slope += one
-            turn += other
+                loss = chunk_loss(self._chain, ids, given, leaves, kept)
+                found = _turned(loss, torch.ones_like(loss), None, given, move, leaves, direction)
+            sums.add(found[2], self._shares[batch])
+            slope += found[0]
+            turn += found[1]
         self._slopes[batch], self._turns[batch] = slope, turn
 
     def _back(
@@ -134,9 +137,10 @@ class _Product:
             if not output.requires_grad:
                 return
             slope, turn = self._slopes[batch], self._turns[batch]
-            found = _turned(output, slope, turn, None if hidden is None else given, move, leaves, direction, sums)
+            found = _turned(output, slope, turn, None if hidden is None else given, move, leaves, direction)
+        sums.add(found[2], self._shares[batch])
         if hidden is not None:
-            self._slopes[batch], self._turns[batch] = found
+            self._slopes[batch], self._turns[batch] = found[:2]
 
 
 class _Sums:
@@ -145,9 +149,9 @@ class _Sums:
     def __init__(self, leaves: Mapping[str, Tensor]) -> None:
         self.sums = {name: zeros_for(leaf) for name, leaf in leaves.items()}
 
-    def add(self, parts: Mapping[str, Tensor]) -> None:
+    def add(self, parts: Mapping[str, Tensor], share: float) -> None:
         for name, part in parts.items():
-            self.sums[name] += part
+            self.sums[name] += part.to(self.sums[name].dtype) * share
 
 
 def _moved(
@@ -180,9 +184,8 @@ def _turned(
     move: Tensor | None,
     leaves: Mapping[str, Tensor],
     direction: Mapping[str, Tensor],
-    sums: _Sums,
-) -> tuple[Tensor, Tensor]:
-    """h-bar and h-bar'; H v is added to the sums. Scalars of nothing where there are no hidden states."""
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """h-bar, h-bar' and H v by parameter name. Scalars of nothing where there are no hidden states."""
     pairs = [] if hidden is None or move is None else [(hidden, move)]
     pairs += [(leaves[name], v) for name, v in direction.items()]
     sources = [x for x, _ in pairs]
@@ -192,5 +195,6 @@ def _turned(
     targets = [*([] if hidden is None else [hidden]), *leaves.values()]
     second = torch.autograd.grad(total, targets, materialize_grads=True) if total.requires_grad else None
     found = second or [torch.zeros_like(one) for one in targets]
-    sums.add(dict(zip(leaves, found[len(targets) - len(leaves) :], strict=True)))
-    return (first[0].detach(), found[0]) if hidden is not None and first else (output.detach(), output.detach())
+    product = dict(zip(leaves, found[len(targets) - len(leaves) :], strict=True))
+    slopes = (first[0].detach(), found[0]) if first and hidden is not None else (output.detach(), output.detach())
+    return *slopes, product

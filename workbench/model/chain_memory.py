@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
-import psutil
+from jaxtyping import Int64
+from torch import Tensor
 
-from workbench.errors import WorkbenchError
+from workbench.model.backward import batches_of
 from workbench.model.chain import Chain
-from workbench.model.fit import HEAD_LOGITS, fit_of
+from workbench.model.fit import HEAD_LOGITS
 from workbench.model.matrices import Matrix
-from workbench.model.memory import available_memory, require_memory
-from workbench.model.streamed_build import layout_of
-from workbench.model.streaming import stream_of
+from workbench.model.work_room import room_for
 
 COPIES = {"grad": 1, "grad_sq": 1, "path": 2, "hessian_step": 5, "hessian_gradient": 5, "synflow": 3}
 """Tensors of a block's size that a pass for a need holds beside the block's own weights: sums, values on the path,
 directions and the gradients that are differentiated."""
 
+FIRST = {"grad", "hessian_gradient"}
 SECOND = {"hessian_step", "hessian_gradient"}
+
+
+def chains_of(model: Any, ids: Int64[Tensor, "window tok"], needs: Collection[str]) -> dict[bool, Chain]:
+    """The model with the batches that passes take, as `RangeSweep` cuts them: several windows, or one (True) at once.
+
+    Squares are of the gradients of single windows, and a graph of gradients is several times as large as one of losses.
+
+    Args:
+        model: the model.
+        ids: the windows.
+        needs: names from `weightstats.NEEDS`.
+    """
+    several = bool({"path", "synflow"} & set(needs)) or (bool(FIRST & set(needs)) and "grad_sq" not in needs)
+    kinds = [False] * several + [True] * bool((SECOND | {"grad_sq"}) & set(needs))
+    return {alone: Chain(model, batches_of(model, ids, one_by_one=alone)) for alone in kinds}
 
 
 def block_bytes(chain: Chain, matrices: Sequence[Matrix], needs: Collection[str]) -> int:
@@ -42,37 +58,19 @@ def block_bytes(chain: Chain, matrices: Sequence[Matrix], needs: Collection[str]
     return 4 * (max(graph, logits) + copies * (held + outside) + 4 * max(m.parameters for m in matrices))
 
 
-@contextmanager
 def room_for_pass(
-    chain: Chain, matrices: Sequence[Matrix], needs: Collection[str], memory: int | None
-) -> Iterator[None]:
-    """See to it that a pass fits, if need be by holding one block only for its time: no pass wants one twice.
+    chains: Sequence[Chain], matrices: Sequence[Matrix], needs: Collection[str], memory: int | None
+) -> AbstractContextManager[None]:
+    """See to it that a pass fits, if need be by holding one block only for its time.
 
     Args:
-        chain: the model and its batches.
+        chains: the model and its batches, in all the sizes that they have.
         matrices: all of its matrices.
         needs: names from `weightstats.NEEDS`.
         memory: bytes that it may take; None for those that are free under the model's limit.
 
     Raises:
-        WorkbenchError: one block does not fit; the smallest limit that would do is said.
+        WorkbenchError: on entering, when one block does not fit; the smallest limit that would do is said.
     """
-    needed, stream = block_bytes(chain, matrices, needs), stream_of(chain.model)
-    room = 0 if stream is None else stream.room
-    fit = fit_of(layout_of(chain.model), chain.model.config)
-    if memory is not None or stream is None or needed > psutil.virtual_memory().available:
-        require_memory(needed, "a gradient sweep over one block", memory)
-    elif needed > available_memory() + max(0, room - fit.block):
-        least = max(fit.smallest, needed + fit.outside + fit.block)
-        raise WorkbenchError(
-            f"gradients of one block need {needed / 2**20:.1f} MiB of memory beside the model's own, and its limit "
-            f"leaves less; the smallest memory limit that would do is {least / 2**20 + 0.05:.1f} MiB"
-        )
-    elif needed > available_memory():
-        stream.room = min(room, fit.block)
-        stream.forget()
-    try:
-        yield
-    finally:
-        if stream is not None:
-            stream.room = room
+    needed = max(block_bytes(chain, matrices, needs) for chain in chains)
+    return room_for(chains[0].model, needed, "a gradient sweep over one block", memory)

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.model.backward import GradientSums, batches_of, oriented, values_at
-from workbench.model.chain import Chain
+from workbench.model.backward import GradientSums, oriented, values_at
 from workbench.model.chain_gradients import chain_gradients
 from workbench.model.chain_hessian import chain_product
-from workbench.model.chain_memory import room_for_pass
+from workbench.model.chain_memory import chains_of, room_for_pass
 from workbench.model.data_free import chain_synflow
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, quantizable_matrices
@@ -77,15 +76,16 @@ class ChainSweep:
         self.loss: float | None = None
         self.path_losses: tuple[float, ...] = ()
         self.passes = 0
-        fields = dict.fromkeys(field for need, held in FIELDS.items() if need in needs for field in held)
-        self._fields = tuple(fields)
+        self._fields = tuple(dict.fromkeys(field for need in FIELDS if need in needs for field in FIELDS[need]))
         self._spool: Spool | None = None
-        alone = bool({"grad_sq", "hessian_step", "hessian_gradient"} & needs)
-        self._chain = Chain(loaded.model, batches_of(loaded.model, self.ids, one_by_one=alone))
+        self._chains = chains_of(loaded.model, self.ids, needs)
 
     def open(self) -> Steps[bool]:
         """Make ready; returns whether the model can be worked through part by part."""
-        return (yield from self._chain.open())
+        opened = []
+        for chain in self._chains.values():
+            opened.append((yield from chain.open()))
+        return all(opened)
 
     def run(self, consume: Callable[[Matrix, WeightStatistics], None]) -> Steps[int]:
         """Make all passes, then hand over every matrix; returns how many matrices the step changes.
@@ -93,7 +93,7 @@ class ChainSweep:
         Raises:
             WorkbenchError: one block does not fit in the memory that there is, or what is kept on the disk.
         """
-        with room_for_pass(self._chain, self.matrices, self.needs, self._memory):
+        with room_for_pass(list(self._chains.values()), self.matrices, self.needs, self._memory):
             self._spool = Spool(self.matrices, self._fields)
             tasks = self._tasks()
             for done, task in enumerate(tasks):
@@ -148,8 +148,8 @@ class ChainSweep:
                 if squares:
                     self._held.put("grad_sq", matrix, sums.grad_sq[matrix.name])
 
-        mean = "grad" in self._fields
-        steps = chain_gradients(self._chain, lambda _: {}, finish, "gradients", mean=mean, squares=squares)
+        mean, chain = "grad" in self._fields, self._chains[squares]
+        steps = chain_gradients(chain, lambda _: {}, finish, "gradients", mean=mean, squares=squares)
         self.loss = finite((yield from steps))
         self.passes += 1
 
@@ -161,7 +161,7 @@ class ChainSweep:
                 return values_at(self.model, matrices, self.weights, place)
 
             note = f"path, point {node + 1} of {len(self.points)}"
-            walk = chain_gradients(self._chain, values, partial(self._add_node, point.weight), note)
+            walk = chain_gradients(self._chains[False], values, partial(self._add_node, point.weight), note)
             losses.append(finite((yield from within(walk, node, node + 1, len(self.points)))))
             self.passes += 1
         self.path_losses = tuple(losses)
@@ -191,7 +191,7 @@ class ChainSweep:
                 self._held.put(field, matrix, product[matrix.name])
 
         self.passes += 1
-        yield from chain_product(self._chain, direction, give, note)
+        yield from chain_product(self._chains[True], direction, give, note)
 
     def _synflow(self) -> Steps[None]:
         def give(matrix: Matrix, scores: Tensor) -> None:

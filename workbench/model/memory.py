@@ -8,9 +8,10 @@ import psutil
 
 from workbench.errors import WorkbenchError
 
-M_MMAP_THRESHOLD = -3
-"""Of `mallopt` in glibc's malloc.h: allocations from this size on are pages of their own, handed back when freed."""
-PAGES_OF_THEIR_OWN = 2**20
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of `mallopt` in glibc's malloc.h: so much may lie free at the end of the heap before it is handed back; allocations
+from this size on are pages of their own, handed back when freed."""
+PAGES_OF_THEIR_OWN = 2**18
 
 _bound: int | None = None
 
@@ -22,8 +23,13 @@ def bound_memory(limit: int | None) -> None:
     """
     global _bound
     if limit is not None and _bound is None:
-        _hand_back_large_allocations()
+        keep_heap_small()
     _bound = limit
+
+
+def bound_of() -> int | None:
+    """The bytes that work may plan with at most; None without a limit."""
+    return _bound
 
 
 def available_memory() -> int:
@@ -54,10 +60,12 @@ def require_memory(needed: int, purpose: str, limit: int | None = None) -> None:
         )
 
 
-def _hand_back_large_allocations() -> None:
-    """Keep the heap from growing beyond a limit by fragments: glibc raises that size by itself, up to 32 MiB."""
+def keep_heap_small() -> None:
+    """Keep the heap from growing beyond a limit by fragments: glibc raises both sizes by itself, to 32 and 64 MiB."""
     try:
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, PAGES_OF_THEIR_OWN)
+        for size in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(size, PAGES_OF_THEIR_OWN)
+        return_freed_memory()
     except (AttributeError, OSError, TypeError):
         return  # another C library, which has no such call
 

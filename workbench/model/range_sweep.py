@@ -83,7 +83,7 @@ class RangeSweep:
 
     def _gradients(self, part: list[Matrix], found: Found) -> Steps[None]:
         mean, squares = ("grad" in self.needs), ("grad_sq" in self.needs)
-        batches = batches_of(self.model, self.ids, one_by_one=True) if squares else self.batches
+        batches = self._gradient_batches()
         values: dict[str, Tensor] = {}
         leaves = make_leaves(self.model, part, values)
         note = f"gradients of {self.note}"
@@ -92,6 +92,10 @@ class RangeSweep:
         for matrix in part:
             found[matrix.name].grad = _given(sums.grad.pop(matrix.name, None), matrix)
             found[matrix.name].grad_sq = _given(sums.grad_sq.pop(matrix.name, None), matrix)
+
+    def _gradient_batches(self) -> list[Tensor]:
+        """Single windows where their gradients are squared: the mean comes of the same pass."""
+        return batches_of(self.model, self.ids, one_by_one=True) if "grad_sq" in self.needs else self.batches
 
     def _path(self, part: list[Matrix], found: Found) -> Steps[None]:
         walk = walk_path(self.model, self.matrices, part, self.weights, self.points, self.batches, self.note)
@@ -114,7 +118,8 @@ class RangeSweep:
         if self._gradient is None:
             values: dict[str, Tensor] = {}
             leaves = make_leaves(self.model, self.matrices, values)
-            walk = sum_gradients(self.model, values, leaves, self.batches, "gradients of all matrices")
+            batches = self._gradient_batches()
+            walk = sum_gradients(self.model, values, leaves, batches, "gradients of all matrices")
             sums = yield from within(walk, 0.0, 0.2)
             self.passes, self.loss, self._gradient = self.passes + 1, finite(sums.loss), sums.grad
         product = yield from within(self._product(part, self._gradient, "Hessian times the gradient"), 0.2, 1.0)

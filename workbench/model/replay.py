@@ -1,16 +1,15 @@
-"""A forward that is taken up again in the middle: what ran before the changed matrix is replayed, not computed.
+"""A forward that is taken up again in the middle: what a changed matrix does not reach is replayed, not computed.
 
 When one matrix is changed, whatever the model computed before it came to that matrix is the same as before: the blocks
-in front, and inside the block every module that had ended when the matrix's own module began. `Resumable` notes the
-outputs in one forward of the unchanged model, and later forwards are given them in place of a computation. No module is
-known by name, so that nothing depends on the family of the model; what lies between the modules runs as it is written.
+in front, and inside the block what `noted.Notes` tells. `Resumable` notes the outputs in one forward of the unchanged
+model, and later forwards are given them in place of a computation. No module is known by name, so that nothing depends
+on the family of the model; what lies between the modules runs as it is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,17 +18,11 @@ from torch import Tensor, nn
 
 from workbench.model.blocks import Block
 from workbench.model.matrices import Matrix
+from workbench.model.noted import Forward, Notes, Ran, giver
 
 
-@dataclass(eq=False)
-class _Ran:
-    """How a module ran in the noted forward: when it began and ended, how often, and what it returned."""
-
-    begun: int
-    ended: int = -1
-    times: int = 0
-    output: Any = None
-    version: int = 0
+class _Passed(Exception):
+    """The block has run: what comes behind it is not wanted."""
 
 
 class Resumable:
@@ -43,9 +36,11 @@ class Resumable:
 
     def __init__(self, model: Any, blocks: Sequence[Block], ids: Int64[Tensor, "window tok"]) -> None:
         self._model, self._blocks, self._ids = model, list(blocks), ids.to(model.device)
-        self._front: tuple[int, Any] | None = None  # a block's place and its output
-        self._ran: dict[str, _Ran] = {}
-        self._block: int | None = None
+        self._modules: dict[str, nn.Module] = dict(model.named_modules())
+        self._front: tuple[int, Any] | None = None  # the place of the block in front, and its output
+        self._behind: tuple[int, Ran] | None = None  # the same of the block that it stands before
+        self._notes: Notes | None = None
+        self._ready: dict[str, dict[nn.Module, Forward]] = {}
 
     def stand_before(self, block: Block | None) -> Float[Tensor, "window tok vocab"]:
         """Run the model to its end and note what is needed to go on from inside a block; None for outside of them.
@@ -55,109 +50,99 @@ class Resumable:
         Returns:
             Logits of the unchanged model, which are those of a whole forward if the blocks follow one another directly.
         """
-        self._block = None if block is None else self._blocks.index(block)
-        self._ran = {}
-        with self._noting(self._block), self._replaying({}):
-            logits = self._forward()
-        if self._block:
-            before = self._ran.pop(self._blocks[self._block - 1].path)
-            self._front = (self._block - 1, before.output) if _is_untouched(before) else None
-        last = max((self._ran[m.module].begun for m in block.matrices), default=-1) if block is not None else -1
-        self._ran = {path: one for path, one in self._ran.items() if one.ended < last or one.begun <= last}
-        for one in self._ran.values():
-            one.output = one.output if one.ended < last else None
-        return logits
+        with self._standing(block):
+            return self._forward()
+
+    def step_before(self, block: Block) -> None:
+        """As `stand_before`, but what comes behind the block is not run."""
+
+        def stop(*_: Any) -> None:
+            raise _Passed
+
+        with self._standing(block):
+            handle = block.module.register_forward_hook(stop)  # behind the one that takes notes
+            try:
+                self._forward()
+            except _Passed:
+                pass
+            finally:
+                handle.remove()
 
     def run(self, matrix: Matrix) -> Float[Tensor, "window tok vocab"]:
-        """Logits with whatever the matrix is now; everything before it is replayed."""
-        return self._forward_from(matrix) if self._block is not None else self._forward()
+        """Logits with whatever the matrix is now; what it does not reach is replayed."""
+        if matrix.module not in self._ready:
+            inside = {} if self._notes is None else self._notes.stand_ins(matrix.module)
+            own = {self._modules[path]: forward for path, forward in inside.items()}
+            self._ready[matrix.module] = self._blocks_in_front() | own
+        with self._replaying(self._ready[matrix.module]):
+            return self._forward()
+
+    def leave(self) -> None:
+        """Drop what only this block needed; the next one can be stood before."""
+        self._notes, self._ready = None, {}
 
     def forget(self) -> None:
-        """Replay nothing from now on: the model is run as a whole."""
-        self._front, self._ran, self._block = None, {}, None
-
-    def _forward_from(self, matrix: Matrix) -> Tensor:
-        own = self._ran.get(matrix.module)
-        begun = -1 if own is None else own.begun  # an expert that these tokens do not reach begins never
-        known = {path: one.output for path, one in self._ran.items() if one.ended < begun and _can_replay(one)}
-        with self._replaying(known):
-            return self._forward()
+        """Replay nothing from now on, until it stands before another block: the model is run as a whole."""
+        self._front = self._behind = None
+        self.leave()
 
     @torch.no_grad()
     def _forward(self) -> Tensor:
         return self._model(input_ids=self._ids, use_cache=False).logits.float()
 
-    @contextmanager
-    def _replaying(self, known: Mapping[str, Any]) -> Iterator[None]:
-        """Blocks up to the front and the modules in `known` return what they returned before."""
+    def _blocks_in_front(self) -> dict[nn.Module, Forward]:
         place, output = self._front or (-1, None)
         # those in front of the last one are given its output too, for the sake of its form; nobody reads it
-        held = {self._blocks[one].path: output for one in range(place + 1)} | dict(known)
-        modules = [self._model.get_submodule(path) for path in held]
-        own = [vars(module).get("forward") for module in modules]
-        try:
-            for module, given in zip(modules, held.values(), strict=True):
-                vars(module)["forward"] = _giver(given)
-            yield
-        finally:
-            for module, former in zip(modules, own, strict=True):
-                vars(module).pop("forward") if former is None else vars(module).update(forward=former)
+        return {block.module: giver(output) for block in self._blocks[: place + 1]}
 
     @contextmanager
-    def _noting(self, place: int | None) -> Iterator[None]:
-        """Hooks on the block, on what lies in no block, and on the block in front."""
-        paths = [block.path for block in self._blocks]
-        own = None if place is None else paths[place]
-        watched = {
-            path: module
-            for path, module in self._model.named_modules()
-            if path and all(not _is_within(path, other) for other in paths if other != own)
-        }
+    def _standing(self, block: Block | None) -> Iterator[None]:
+        """Take notes of the block, of what lies in no block, and of the block in front, in one forward."""
+        self.leave()
+        if block is None:
+            self._front = self._behind = None
+            yield
+            return
+        place = self._blocks.index(block)
+        self._step_on(place)
+        others = [one.path for one in self._blocks if one is not block]
+        watched = {path: one for path, one in self._modules.items() if path and not _is_in_any(path, others)}
         if place:
-            watched[paths[place - 1]] = self._blocks[place - 1].module
-        clock = iter(range(1 << 62))
-        handles = []
-        for path, module in watched.items():
-            handles.append(module.register_forward_pre_hook(self._beginner(path, clock)))
-            handles.append(module.register_forward_hook(self._ender(path, clock)))
+            watched[self._blocks[place - 1].path] = self._blocks[place - 1].module
+        notes = Notes(watched)
+        with notes.taking(), self._replaying(self._blocks_in_front()):
+            yield
+        self._take_over(notes, place)
+
+    def _step_on(self, place: int) -> None:
+        """Keep the output of the last block in front that has run."""
+        if self._behind is not None and self._behind[0] < place:
+            self._front = (self._behind[0], self._behind[1].output) if self._behind[1].can_replay else None
+        if self._front is not None and self._front[0] >= place:
+            self._front = None
+        self._behind = None
+
+    def _take_over(self, notes: Notes, place: int) -> None:
+        before = notes.of(self._blocks[place - 1].path) if place else None
+        if place:
+            self._front = None if before is None or not before.can_replay else (place - 1, before.output)
+        own = notes.of(self._blocks[place].path)
+        self._behind = None if own is None else (place, Ran(0, 0, own.times, None, 0, own.output, own.version))
+        notes.keep(self._blocks[place])
+        self._notes = notes
+
+    @contextmanager
+    def _replaying(self, forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
+        """Let functions stand for the forwards of modules."""
+        former = {module: vars(module).get("forward") for module in forwards}
         try:
+            for module, forward in forwards.items():
+                vars(module)["forward"] = forward
             yield
         finally:
-            for handle in handles:
-                handle.remove()
-
-    def _beginner(self, path: str, clock: Iterator[int]) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any) -> None:
-            one = self._ran.setdefault(path, _Ran(next(clock)))
-            one.times += 1
-
-        return hook
-
-    def _ender(self, path: str, clock: Iterator[int]) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            one = self._ran[path]
-            one.ended, one.output, one.version = next(clock), output, _version(output)
-
-        return hook
+            for module, own in former.items():
+                vars(module).pop("forward", None) if own is None else vars(module).update(forward=own)
 
 
-def _giver(output: Any) -> Callable[..., Any]:
-    return lambda *arguments, **keywords: output
-
-
-def _is_within(path: str, other: str) -> bool:
-    return path == other or path.startswith(f"{other}.")
-
-
-def _can_replay(one: _Ran) -> bool:
-    return one.times == 1 and _is_untouched(one)
-
-
-def _is_untouched(one: _Ran) -> bool:
-    """Whether nobody wrote into the output after it was returned; it would not be what the module returns."""
-    return one.version == _version(one.output)
-
-
-def _version(output: Any) -> int:
-    tensors = [output] if isinstance(output, Tensor) else output if isinstance(output, tuple) else []
-    return sum(one._version for one in tensors if isinstance(one, Tensor))
+def _is_in_any(path: str, others: Sequence[str]) -> bool:
+    return any(path == other or path.startswith(f"{other}.") for other in others)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import WorkbenchError, shown
+from workbench.model.stored_names import StoredNames
 from workbench.model.tensor_files import FLOAT_BYTES, StoredTensor, refuse
 
 AT_ONCE = 4_000_000
@@ -146,19 +147,27 @@ class StoredWeights:
         return sum(4 * self._tensors[name].numel for name in names)
 
 
-def find_stored(
-    names: Iterable[str], tensors: Mapping[str, StoredTensor], prefix: str, called: str
-) -> dict[str, StoredTensor]:
-    """Where each parameter is stored, under its own name or without the inner model's prefix.
+def find_stored(shapes: Mapping[str, torch.Size], stored: StoredNames, called: str) -> dict[str, StoredTensor]:
+    """Where each parameter is stored as it is.
+
+    Args:
+        shapes: parameter name -> its shape.
+        stored: by `stored_names.names_in`.
+        called: name of the model.
 
     Raises:
-        WorkbenchError: one is missing, or stored under a name that only transformers can translate.
+        WorkbenchError: one is missing, of another shape, or made of stored tensors when a model is loaded.
     """
-    found = {name: tensors.get(name) or tensors.get(name.removeprefix(f"{prefix}.")) for name in names}
-    absent = sorted(name for name, stored in found.items() if stored is None)
+    absent = sorted(name for name in shapes if name not in stored.plain)
+    made = [name for name in absent if name in stored.converted]
     if absent:
+        why = "are put together of other tensors when the model is loaded" if made else "are not in the files"
         raise WorkbenchError(
-            f"model {shown(called)} cannot be read block by block: {len(absent)} of its parameters, such as "
-            f"{shown(absent[0])}, are not stored under their own names; give it more memory"
+            f"model {shown(called)} cannot be read block by block: {len(made or absent)} of its parameters, such as "
+            f"{shown((made or absent)[0])}, {why}; give it more memory, so that it is loaded whole"
         )
-    return {name: stored for name, stored in found.items() if stored is not None}
+    for name, shape in shapes.items():
+        one = stored.plain[name]
+        if tuple(one.shape) != tuple(shape):
+            refuse(one.file, f"holds {shown(one.name)} of shape {list(one.shape)}; config.json gives {list(shape)}")
+    return {name: stored.plain[name] for name in shapes}

@@ -13,6 +13,8 @@ import transformers
 from torch import Tensor, nn
 
 from workbench.model.families import understood
+from workbench.model.memory import keep_heap_small
+from workbench.model.stored_names import names_in
 from workbench.model.stored_weights import StoredWeights, check_finite, find_stored, read_tensor
 from workbench.model.streaming import WeightStream, attach
 from workbench.model.tensor_files import StoredTensor
@@ -29,6 +31,7 @@ class Layout:
         outside_bytes: what those in no block take.
         block_bytes: what the largest block takes.
         widest: the longest side of any parameter of a block.
+        largest: numbers in the largest parameter of a block.
     """
 
     blocks: Mapping[str, Sequence[str]]
@@ -37,6 +40,7 @@ class Layout:
     outside_bytes: int
     block_bytes: int
     widest: int
+    largest: int
 
 
 def layout_of(skeleton: nn.Module) -> Layout:
@@ -56,8 +60,9 @@ def layout_of(skeleton: nn.Module) -> Layout:
     held = {path: _bytes(shapes[name] for name in names) for path, names in blocks.items()}
     apart = _bytes(shapes[name] for name in outside)
     widest = max((side for names in blocks.values() for name in names for side in shapes[name]), default=1)
-    total, largest = apart + sum(held.values()), max(held.values(), default=0)
-    return Layout(blocks, outside, total, apart, largest, widest)
+    largest = max((shapes[name].numel() for names in blocks.values() for name in names), default=0)
+    total, block = apart + sum(held.values()), max(held.values(), default=0)
+    return Layout(blocks, outside, total, apart, block, widest, largest)
 
 
 def _bytes(shapes: Iterable[torch.Size]) -> int:
@@ -76,19 +81,22 @@ def build_streamed(
         room: bytes that blocks may take in memory.
 
     Raises:
-        WorkbenchError: weights that are not finite, or stored under names that are not the parameters'.
+        WorkbenchError: weights that are not finite, or parameters that are made of several stored tensors.
     """
+    keep_heap_small()
     with understood(folder), _without_memory():
         model = made()
     layout = layout_of(model)
     inside = [name for names in layout.blocks.values() for name in names]
-    stored = find_stored([*layout.outside, *inside], tensors, model.base_model_prefix, folder.name)
+    named = names_in(model, tensors)
+    shapes = {name: model.get_parameter(name).shape for name in (*layout.outside, *inside)}
+    stored = find_stored(shapes, named, folder.name)
     shared = _names_of(model)
     for name in layout.outside:
         values = read_tensor(stored[name])
         check_finite(values, stored[name])
         _put(model, shared[id(model.get_parameter(name))], nn.Parameter(values, requires_grad=False))
-    _read_buffers(model, tensors)
+    _read_buffers(model, named.plain)
     for name in inside:
         check_finite(read_tensor(stored[name]), stored[name])
     weights = StoredWeights({name: stored[name] for name in inside})

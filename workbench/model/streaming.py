@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.model.kept_places import kept_as_places
 from workbench.model.stored_weights import StoredWeights
 
 Laid = Mapping[str, Callable[[], Tensor]]
@@ -60,19 +61,38 @@ class WeightStream:
         """Hold no block any more."""
         self._held.clear()
 
-    def values(self, names: Sequence[str], laid: tuple[Laid, ...] | None = None) -> dict[str, Tensor]:
-        """The values that parameters have now, or had when `laid` lay over them; not to be written to."""
+    def shrink(self, room: int) -> None:
+        """Hold blocks in so much room from now on."""
+        self.room = room
+        if self._held:
+            self._make_room(next(reversed(self._held)), ())
+
+    def values(
+        self, names: Sequence[str], laid: tuple[Laid, ...] | None = None, *, hold: bool = True
+    ) -> dict[str, Tensor]:
+        """The values that parameters have now, or had when `laid` lay over them; not to be written to.
+
+        Args:
+            names: of the parameters.
+            laid: what lies over them; None for what does now.
+            hold: whether they stay in memory afterwards.
+        """
         laid = self.laid if laid is None else laid
         above = {name: next((one[name] for one in reversed(laid) if name in one), None) for name in names}
-        own = self._own([name for name, made in above.items() if made is None])
+        own = self._own([name for name, made in above.items() if made is None], hold)
         return {name: own[name] if made is None else made() for name, made in above.items()}
 
-    def _own(self, names: Sequence[str]) -> dict[str, Tensor]:
+    def reader(self) -> Callable[[str], Tensor]:
+        """Gives the values that a parameter has while what lies over the model now does."""
+        laid = self.laid
+        return lambda name: self.values([name], laid)[name]
+
+    def _own(self, names: Sequence[str], hold: bool) -> dict[str, Tensor]:
         """The model's own values of parameters, from memory where they are."""
         found = {}
         for path in dict.fromkeys(self._block_of[name] for name in names):
             mine = [name for name in names if self._block_of[name] == path]
-            held = self._make_room(path, mine)
+            held = self._make_room(path, mine) if hold else dict(self._held.get(path, {}))
             missing = [name for name in mine if name not in held]
             self.reads[path] += bool(missing)
             held.update((name, self.stored.read(name)) for name in missing)
@@ -80,11 +100,15 @@ class WeightStream:
         return found
 
     def _make_room(self, path: str, names: Sequence[str]) -> dict[str, Tensor]:
-        """What is held of a block, after others have made room for these parameters of it."""
+        """What is held of a block, after others have made room for these parameters of it.
+
+        The last comers go first: passes go through all blocks in turn, and of those that went longest ago first, each
+        would go right before it is wanted again.
+        """
         held = self._held.pop(path, {})
         wanted = self.stored.bytes_of({*held, *names})
         while self._held and wanted + sum(self.stored.bytes_of(one) for one in self._held.values()) > self.room:
-            self._held.popitem(last=False)
+            self._held.popitem()
         self._held[path] = held
         return held
 
@@ -113,7 +137,14 @@ def parameter_of(model: nn.Module, name: str) -> Tensor:
     if stream is None or not here.is_meta:
         return here
     whole = ".".join(filter(None, (vars(model)["weight_path"], name)))
-    return stream.values([whole])[whole]
+    return stream.values([whole], hold=False)[whole]
+
+
+def let_go(model: nn.Module) -> None:
+    """Hold no block of a model that is read block by block; the next that runs is read anew."""
+    stream = stream_of(model)
+    if stream is not None:
+        stream.forget()
 
 
 def held_bytes(model: nn.Module) -> int:
@@ -153,7 +184,7 @@ def present(block: nn.Module) -> Iterator[None]:
     try:
         for owner, key, name in slots:
             owner._parameters[key] = nn.Parameter(values[name], requires_grad=False)
-        with _kept_as_places(stream, values) if torch.is_grad_enabled() else nullcontext():
+        with kept_as_places(values, stream.reader()) if torch.is_grad_enabled() else nullcontext():
             del values
             yield
     finally:
@@ -170,31 +201,3 @@ def _empty_slots(block: nn.Module) -> list[tuple[nn.Module, str, str]]:
         for key, parameter in module._parameters.items()
         if parameter is not None and parameter.is_meta
     ]
-
-
-class _Place:
-    """What autograd keeps of a weight: how to get it again."""
-
-    def __init__(self, read: Callable[[], Tensor], view: Tensor) -> None:
-        self._read = read
-        self._form = view.shape, view.stride(), view.storage_offset()
-
-    def again(self) -> Tensor:
-        return self._read().as_strided(*self._form)
-
-
-def _kept_as_places(stream: WeightStream, values: Mapping[str, Tensor]) -> Any:
-    """A context in which autograd keeps places instead of these weights."""
-    laid = stream.laid
-    names = {one.untyped_storage().data_ptr(): name for name, one in values.items()}
-
-    def pack(tensor: Tensor) -> Any:
-        name = names.get(tensor.untyped_storage().data_ptr())
-        if name is None:
-            return tensor.detach()  # itself, it would keep the graph alive that keeps it
-        return _Place(lambda: stream.values([name], laid)[name], tensor)
-
-    def unpack(kept: Any) -> Tensor:
-        return kept.again() if isinstance(kept, _Place) else kept
-
-    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import transformers
 from jaxtyping import Int64
 from torch import Tensor
 
 from workbench.model.accumulate import Accumulator, sum_bytes
-from workbench.model.blocks import Block, block_path
+from workbench.model.blocks import Block, block_path, find_blocks
 from workbench.model.matrices import Matrix, quantizable_matrices
-from workbench.model.memory import require_memory
 from workbench.model.passage import Passage
 from workbench.model.sites_file import SitesFile, SitesWriter
+from workbench.model.streaming import let_go
 from workbench.model.sweep import adder, sample_positions, windows_at_once
+from workbench.model.work_room import fit_of_model, room_for, windows_that_pass
 from workbench.progress import Steps, within
 from workbench.settings import cache_folder
 
@@ -57,7 +58,8 @@ def sweep_by_blocks(
         WorkbenchError: more memory than there is, or a file that cannot be written.
     """
     widths = {matrix.site: matrix.columns for matrix in quantizable_matrices(model)}
-    passage = Passage(model, ids, windows_at_once(model, widths.values(), ids.shape[1]))
+    most = windows_at_once(model, widths.values(), ids.shape[1])
+    passage = Passage(model, ids, windows_that_pass(model, ids.shape[1], most, _sum_bytes(model, needs)))
     yield from within(passage.open(), 0.0, 0.0)
     if not passage.direct:
         return None
@@ -74,12 +76,36 @@ def sweep_by_blocks(
     return SitesFile(path, temporary=file is None)
 
 
+def _sum_bytes(model: transformers.PreTrainedModel, needs: Collection[str]) -> int:
+    """What the sums of any one block take."""
+    return max(sum_bytes(_widths(block).values(), needs) for block in find_blocks(model))
+
+
+def _error_bytes(matrix: Matrix) -> int:
+    """What the output error of a matrix holds: its Gram matrix twice, differences and products in float64; measured."""
+    return 12 * matrix.columns**2 + 56 * matrix.parameters
+
+
+def _widths(block: Block) -> dict[str, int]:
+    return {matrix.site: matrix.columns for matrix in block.matrices}
+
+
 def _sweep_block(
     passage: Passage, block: Block, needs: Collection[str], positions: Tensor, writer: SitesWriter
 ) -> Steps[None]:
-    widths = {matrix.site: matrix.columns for matrix in block.matrices}
-    require_memory(sum_bytes(widths.values(), needs), f"collecting statistics of {len(widths)} sites")
-    model: Any = passage.model
+    widths, model = _widths(block), passage.model
+    batch = len(passage.batches[0]) * passage.batches[0].shape[1] * fit_of_model(model).a_token
+    needed = sum_bytes(widths.values(), needs) + batch
+    if "gram" in needs:  # what is made of it afterwards, no block in memory, must fit as well
+        needed = max(needed, max(map(_error_bytes, block.matrices)) - fit_of_model(model).block)
+    with room_for(model, needed, f"collecting statistics of {len(widths)} sites"):
+        yield from _add_block(passage, block, needs, positions, writer)
+
+
+def _add_block(
+    passage: Passage, block: Block, needs: Collection[str], positions: Tensor, writer: SitesWriter
+) -> Steps[None]:
+    widths, model = _widths(block), cast(Any, passage.model)
     sums = {site: Accumulator(width, needs, positions, model.device) for site, width in widths.items()}
     place = {"start": 0, "tokens": 0}
     hooks = [
@@ -91,6 +117,7 @@ def _sweep_block(
     finally:
         for hook in hooks:
             hook.remove()
+    let_go(model)  # results are made of sums that are as large again
     for site in list(sums):
         writer.add(site, sums.pop(site).finish())
 

@@ -25,8 +25,8 @@ from workbench.model.text_files import read_documents, read_wikitext
 DEFAULT_WINDOW = 2048
 """Tokens of a window unless told otherwise or the context is shorter: the length of most published numbers."""
 
-CHARACTERS_PER_TOKEN = 64
-"""More characters than a token stands for on average: bounds how much of a long text is encoded."""
+CHARACTERS_PER_TOKEN = 8
+"""Characters of a long text that are encoded at first for every token that is wanted; more when they give too few."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +130,22 @@ def make_windows(
 def _encode(text: Text, tokenizer: transformers.PreTrainedTokenizerBase, tokens: int | None) -> Iterator[list[int]]:
     """Token ids, document by document; of a single long document no more than `tokens` can need."""
     if len(text.documents) == 1:
-        document = text.documents[0]
-        start = document if tokens is None else document[: tokens * CHARACTERS_PER_TOKEN]
-        ids: list[int] = _ids(tokenizer, start, special=False)
-        enough = tokens is None or len(ids) >= tokens or len(start) == len(document)
-        yield ids if enough else _ids(tokenizer, document, special=False)
+        yield _of_long(text.documents[0], tokenizer, tokens)
         return
     end: Any = tokenizer.eos_token_id
     for document in text.documents:
         ids = _ids(tokenizer, document, special=True)
         yield ids if end is None or ids[-1:] == [end] else [*ids, end]
+
+
+def _of_long(document: str, tokenizer: transformers.PreTrainedTokenizerBase, tokens: int | None) -> list[int]:
+    """Of the beginning that gives half as many again as are wanted, so that they lie far from where it is cut."""
+    length = len(document) if tokens is None else tokens * CHARACTERS_PER_TOKEN
+    ids = _ids(tokenizer, document[:length], special=False)
+    while length < len(document) and len(ids) < 1.5 * (tokens or 0):
+        length *= 8
+        ids = _ids(tokenizer, document[:length], special=False)
+    return ids
 
 
 def _ids(tokenizer: transformers.PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:

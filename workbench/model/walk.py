@@ -20,12 +20,12 @@ from workbench.model.accumulate import Accumulator, sum_bytes
 from workbench.model.blocks import Block
 from workbench.model.hidden_file import HiddenFile
 from workbench.model.load import LoadedModel
-from workbench.model.matrices import input_of
-from workbench.model.memory import require_memory
+from workbench.model.matrices import input_of, quantizable_matrices
 from workbench.model.passage import Passage
 from workbench.model.sites import SiteStatistics, check_needs
 from workbench.model.sweep import sample_positions
 from workbench.model.texts import Windows
+from workbench.model.work_room import room_for, windows_that_pass
 from workbench.progress import Progress, Steps
 
 Stream = Literal["full", "quantized"]
@@ -44,7 +44,9 @@ class BlockWalk(Passage):
     """
 
     def __init__(self, loaded: LoadedModel, windows: Windows) -> None:
-        super().__init__(loaded.model, windows.ids, BATCH_TOKENS // windows.window, loaded.identity.id)
+        sums = sum_bytes([max(one.columns for one in quantizable_matrices(loaded.model))], {"gram"})
+        at_once = windows_that_pass(loaded.model, windows.window, BATCH_TOKENS // windows.window, sums)
+        super().__init__(loaded.model, windows.ids, at_once, loaded.identity.id)
         self.windows = windows
         self._quantized: Any = None
         self._positions = sample_positions(windows.ids)[0]
@@ -71,11 +73,23 @@ class BlockWalk(Passage):
             stream: which hidden states the block is given.
             weights: matrices of the block that are quantized already, dense.
         """
-        wanted, module = check_needs(needs), self.model.get_submodule(site)
+        wanted = check_needs(needs)
         columns = next(matrix.columns for matrix in block.matrices if matrix.site == site)
-        require_memory(sum_bytes([columns], wanted), f"the statistics of {shown(site)}")
+        with room_for(self.model, sum_bytes([columns], wanted), f"the statistics of {shown(site)}"):
+            return (yield from self._statistics(block, site, columns, wanted, stream, weights))
+
+    @torch.no_grad()
+    def _statistics(
+        self,
+        block: Block,
+        site: str,
+        columns: int,
+        wanted: Collection[str],
+        stream: Stream,
+        weights: Mapping[str, Tensor],
+    ) -> Steps[SiteStatistics]:
         sums = Accumulator(columns, wanted, self._positions, self.model.device)
-        start = 0
+        start, module = 0, self.model.get_submodule(site)
         for batch, hidden in enumerate(self.stream(stream)):
             yield Progress(batch, len(self.batches), f"inputs of {site}")
             tokens = hidden.shape[0] * hidden.shape[1]

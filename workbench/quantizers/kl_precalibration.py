@@ -110,7 +110,7 @@ def divergence(
     """
     top = float(weight.abs().max())
     count = max(8, min(BINS, weight.numel() // PER_BIN))
-    edges = torch.linspace(-top, top, count + 1, dtype=torch.float64)
+    edges = torch.linspace(-top, top, count + 1, dtype=torch.float64, device=weight.device)
     full = torch.histc(weight.double(), bins=count, min=-top, max=top) / weight.numel()
     try:
         packed = lowbit.quantize(

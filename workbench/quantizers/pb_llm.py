@@ -12,8 +12,9 @@ from torch import Tensor
 import lowbit
 from workbench.errors import WorkbenchError
 from workbench.inverse_factor import gram_of, inverse_factor
-from workbench.linalg import check_finite, topk_mask
+from workbench.linalg import check_finite
 from workbench.model.sites import SiteStatistics
+from workbench.ordering import topk_mask
 from workbench.quantizers.arithmetic.binarization import binarize, ceiling, to_fp16
 from workbench.quantizers.arithmetic.sweep import sweep_columns
 from workbench.quantizers.weights.binary import pack_bits

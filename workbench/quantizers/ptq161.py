@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from jaxtyping import Bool
 from torch import Tensor
 
-from workbench.linalg import check_finite, topk_mask
+from workbench.linalg import check_finite
 from workbench.model.block_task import BlockTask
 from workbench.model.block_watch import batches_holding
+from workbench.ordering import topk_mask
 from workbench.progress import Steps, within
 from workbench.quantizers.arithmetic.ptq161_learning import BlockLoss, LowRank, Rates, learn_scales, preprocess
 from workbench.quantizers.weight import QuantizedWeight

@@ -10,8 +10,9 @@ from torch import Tensor
 
 import lowbit
 from workbench.errors import WorkbenchError
-from workbench.linalg import check_finite, topk_mask
+from workbench.linalg import check_finite
 from workbench.model.weightstats import WeightStatistics
+from workbench.ordering import topk_mask
 from workbench.quantizers.arithmetic.clustering import cluster, nearest_codes
 from workbench.quantizers.weight import QuantizedWeight
 from workbench.quantizers.weights.coded import check_grid, coded, stored

@@ -53,10 +53,10 @@ def kl(
     if quantized.shape != weight.shape:
         raise WorkbenchError(f"the quantized weight is {list(quantized.shape)}; the weight is {list(weight.shape)}")
     if torch.equal(weight.float(), quantized.float()):
-        return torch.zeros(())
+        return torch.zeros((), device=weight.device)
     limit = float(torch.maximum(weight.abs().max(), quantized.abs().max()))
     count = max(8, min(bins, weight.numel() // PER_BIN))
-    edges = torch.linspace(-limit, limit, count + 1, dtype=torch.float64)
+    edges = torch.linspace(-limit, limit, count + 1, dtype=torch.float64, device=weight.device)
     full = torch.histc(weight.double(), bins=count, min=-limit, max=limit) / weight.numel()
     spread = spread_histogram(*_cells(quantized.double(), columns, 2 * limit / count), edges)
     seen = full > 0

@@ -37,7 +37,7 @@ def utilized_rank(
     check_finite(weight, "the weight")
     source, target = used_directions(weight, stats, energy)
     used = min(source.shape[1], target.shape[1])
-    return torch.tensor(used / min(weight.shape), dtype=torch.float32)
+    return torch.tensor(used / min(weight.shape), dtype=torch.float32, device=weight.device)
 
 
 def used_directions(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.errors import WorkbenchError, unknown
+from workbench.model.load import LoadedModel
 from workbench.progress import Progress, Steps
 from workbench.results import Result
 from workbench.sizes import parse_size
@@ -65,6 +66,7 @@ __all__ = [
     "kernel_speed",
     "layer_error",
     "matrix_detail",
+    "open_question",
     "prompt_coverage",
     "reliability",
     "salience",
@@ -119,12 +121,30 @@ NOT_IN_SPECS = ("loaded", "context", "tensors", "keep")
 
 
 def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]:
-    """A study from its kind and its JSON spec: `model`, `allow_download`, `memory_limit` and the study's own keywords.
-
-    The limit, bytes or a size such as `4GiB`, decides how the model is held and nothing about the result.
+    """A study from its kind and its JSON spec, as `open_question` reads it, with its estimate before it.
 
     Raises:
-        WorkbenchError: unknown kind or keyword, or whatever the study refuses.
+        WorkbenchError: unknown kind or keyword, too little memory, or whatever the study refuses.
+    """
+    loaded, given, study = yield from open_question(kind, spec, context)
+    from workbench.estimates.watch import watched
+
+    return (yield from watched(kind, loaded, given, context, study, asked=spec))
+
+
+def open_question(
+    kind: str, spec: Mapping[str, Any], context: Context
+) -> Steps[tuple[LoadedModel, dict[str, Any], Steps[Result]]]:
+    """The model, the study's keywords, and the study, not begun yet.
+
+    Args:
+        kind: of study.
+        spec: `model`, `allow_download`, `memory_limit` and the study's own keywords. The limit, bytes or a size such as
+            `4GiB`, decides how the model is held and nothing about the result.
+        context: what the process shares.
+
+    Raises:
+        WorkbenchError: unknown kind or keyword, or a model that is not there.
     """
     if kind not in STUDIES:
         raise unknown("study", kind, tuple(STUDIES))
@@ -141,9 +161,7 @@ def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]
             raise unknown(f"keyword of study {kind!r}", keyword, tuple(known))
     yield Progress(0, 1, f"loading {name}")
     loaded = context.model(name, allow_download=allow, encoders=kind in OF_ENCODERS, memory_limit=limit)
-    from workbench.estimates.watch import watched
-
-    return (yield from watched(kind, loaded, given, context, study(loaded, **given, context=context), asked=spec))
+    return loaded, given, study(loaded, **given, context=context)
 
 
 def _limit(given: Any) -> int | None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from workbench.allocation.budgets import Request, bits_request, file_request
 from workbench.allocation.cells import join
-from workbench.allocation.planning import Wish
+from workbench.allocation.planning import Wish, check_model
 from workbench.allocation.ties import read_ties
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
@@ -23,6 +23,8 @@ from workbench.studies.sensitivity import sensitivity
 
 WAYS = ("isolated", "joint-path")
 SECONDS = 30.0
+Offer = tuple[str, list[int], dict[str, Any]]
+"""A quantizer, its widths and its options."""
 
 
 def allocate(
@@ -83,6 +85,7 @@ def allocate(
     """
     context = context or Context()
     inspected = (yield from within(inspection(loaded), 0.0, 0.01)).document
+    check_model(cells or {}, inspected["model"])
     wish = Wish(
         request=read_request(budget, file_bytes, inspected),
         locks=dict(locks or {}),
@@ -93,9 +96,8 @@ def allocate(
         solver=solver,
     )
     text = {"calibration": calibration, "tokens": tokens, "window": window}
-    family = {"group_size": group_size, "symmetric": symmetric}
-    chosen = [(name, list(widths_of(name, bits)), dict((options or {}).get(name, {}))) for name in quantizers]
-    measured = measure_tables(loaded, chosen, ways if cells is None else (), {**family, **text}, context)
+    grid = {"group_size": group_size, "symmetric": symmetric}
+    measured = measure_tables(loaded, offers(quantizers, bits, options), ways, {**grid, **text}, context)
     tables = (yield from within(measured, 0.01, 0.5)) if cells is None else [cells]
     if cells is not None and calibration is None and loaded.identity.id != "demo":
         return unmeasured(tables[0], inspected, wish)
@@ -111,8 +113,8 @@ def read_request(budget: float | None, file_bytes: str | None, inspected: Mappin
         WorkbenchError: neither or both were given, or a size that cannot be.
     """
     if (budget is None) == (file_bytes is None):
-        given = "both" if budget is not None else "neither"
-        raise WorkbenchError(f"a budget in stored bits or a file size is needed, one of the two; {given} was given")
+        given = "both were" if budget is not None else "neither was"
+        raise WorkbenchError(f"a budget in stored bits or a file size is needed, one of the two; {given} given")
     return bits_request(budget) if budget is not None else file_request(str(file_bytes), inspected)
 
 
@@ -132,9 +134,20 @@ def widths_of(quantizer: str, bits: Sequence[int]) -> Sequence[int]:
     return held
 
 
+def offers(
+    quantizers: Sequence[str], bits: Sequence[int], options: Mapping[str, Mapping[str, Any]] | None
+) -> list[Offer]:
+    """What each quantizer can do of what was asked for.
+
+    Raises:
+        WorkbenchError: see `widths_of`.
+    """
+    return [(name, list(widths_of(name, bits)), dict((options or {}).get(name, {}))) for name in quantizers]
+
+
 def measure_tables(
     loaded: LoadedModel,
-    chosen: Sequence[tuple[str, list[int], dict[str, Any]]],
+    chosen: Sequence[Offer],
     ways: Sequence[str],
     asked: Mapping[str, Any],
     context: Context,

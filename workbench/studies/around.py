@@ -22,7 +22,7 @@ from workbench.scheme import UNTOUCHED, Scheme
 from workbench.studies.choice import find_matrices, quantize_assignment, read_assignment
 from workbench.studies.context import cell_key
 from workbench.studies.plan_meter import PlanMeter
-from workbench.studies.single_changes import Change, Effect, single_changes, spread_order
+from workbench.studies.single_changes import Change, Effect, Ground, single_changes, spread_order
 from workbench.vocabulary import STUDY_VERSION
 
 WINDOWS = 8
@@ -88,7 +88,7 @@ def _measure(
     def keep(change: Change, effect: Effect) -> None:
         sums[change.key] += float(effect.loss.nan_to_num(torch.inf).sum()) / len(ids)
 
-    yield from within(single_changes(loaded, ids, changes, keep, base=base.dense()), 0.2, 1.0)
+    yield from within(single_changes(Ground(loaded, ids, base.dense()), changes, keep), 0.2, 1.0)
     return [min(value, WORST) for value in sums.values()]
 
 

@@ -24,6 +24,7 @@ from workbench.results import Result
 from workbench.studies.attention_reading import AttentionReading
 from workbench.studies.attribute import quantized_weights
 from workbench.studies.context import Context
+from workbench.studies.prompt_document import of_prompt
 from workbench.studies.sink_damage import answer, layer_table, look, marks, panel, watched
 
 LIKELIEST = 10
@@ -77,11 +78,7 @@ def attention_maps(
         kept = answer(adapter, read.ids, states, marks(sinks)) if states else None
     likeliest = top_tokens(adapter, truth, 1)[0]["token"]
     document = {
-        "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
-        "prompt": prompt,
-        "tokens": list(read.tokens),
-        "ids": read.ids[0].tolist(),
-        "special": list(read.special),
+        **of_prompt(loaded, prompt, read),
         "notes": list(read.notes),
         "layers": len(sinks.phi),
         "heads": len(reading.heads) // len(sinks.phi),

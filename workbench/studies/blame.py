@@ -20,6 +20,7 @@ from workbench.progress import Progress, Steps, within
 from workbench.results import Result
 from workbench.studies.attribute import quantized_weights
 from workbench.studies.context import Context
+from workbench.studies.prompt_document import of_prompt
 from workbench.studies.removal import TOKENS_AT_ONCE, read_choice
 
 
@@ -66,11 +67,7 @@ def blame(
     scores[~start.held_fixed.cpu()] = divergence[0] - divergence[1:]
     answers = [adapter.vocabulary.text(int(logits[0].argmax())) for logits in (full, quantized)]
     document = {
-        "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
-        "prompt": prompt,
-        "tokens": list(read.tokens),
-        "ids": read.ids[0].tolist(),
-        "special": list(read.special),
+        **of_prompt(loaded, prompt, read),
         "held_fixed": start.held_fixed.tolist(),
         "baseline": start.name,
         "kl": float(divergence[0]),

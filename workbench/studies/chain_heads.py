@@ -12,12 +12,13 @@ from torch.nn.functional import cross_entropy
 
 from workbench.measures.divergence import DivergenceFrom
 from workbench.model.chain import Chain
-from workbench.model.fit import HEAD_LOGITS
 from workbench.model.hidden_file import HiddenFile
+from workbench.model.streaming import let_go
+from workbench.model.work_room import logits_at_once
 from workbench.progress import Progress, Steps
 
-PREPARED_LOGITS = HEAD_LOGITS // 4
-"""Logits of a run where divergences are taken, which are computed in float64."""
+IN_FLOAT64 = 4
+"""So many times fewer logits are made at once where divergences are taken, which are computed in float64."""
 
 Readings = tuple[Float64[Tensor, " window"], Float64[Tensor, " window"] | None]
 """Mean loss and mean KL over the tokens of every window, nats."""
@@ -47,10 +48,12 @@ def read_views(chain: Chain, ids: Tensor, views: Sequence[View], full: View | No
         views: the models.
         full: what divergences are from; None for no divergences.
     """
+    let_go(chain.model)  # the head runs alone
     predicted = ids.shape[1] - 1
     losses = torch.zeros(len(views), len(ids), dtype=torch.float64)
     divergences = torch.zeros(len(views), len(ids), dtype=torch.float64)
-    for kept in chain.chunks(ids, HEAD_LOGITS if full is None else PREPARED_LOGITS):
+    most = logits_at_once(chain.model) // (1 if full is None else IN_FLOAT64)
+    for kept in chain.chunks(ids, max(1, most)):
         truth = None if full is None else DivergenceFrom(_logits(chain, ids, full, kept))
         for place, view in enumerate(views):
             yield Progress(int(kept[0]) + len(kept) * place / len(views), predicted, "losses")

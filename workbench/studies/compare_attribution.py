@@ -89,7 +89,7 @@ def compare_attribution(
         removal = Removal(adapter, read.ids, aim, (*groups.group, *groups.other), filling)
         human = marked_units(read.offsets, read.text, marked, removal.places) if marked else None
         judge = Judge(removal, groups, human, orders, seed, follow)
-        maps, refused = yield from within(_maps(questions), 0.2, 0.35)
+        maps, refused = yield from within(answer_all(questions), 0.2, 0.35)
         rows = yield from within(_rows(judge, questions, maps, read, aim), 0.35, 0.75)
         baselines: list[dict[str, Any]] = []
         if checks:
@@ -136,8 +136,12 @@ def _groups(adapter: Adapter, read: Prompt, group: Sequence[str] | None, other_g
     return groups
 
 
-def _maps(questions: Mapping[str, Question]) -> Steps[tuple[dict[str, Attribution], list[dict[str, str]]]]:
-    """The map of each method that works on this model, and why the others do not."""
+def answer_all(questions: Mapping[str, Question]) -> Steps[tuple[dict[str, Attribution], list[dict[str, str]]]]:
+    """The map of each method that works on this model, and why the others do not.
+
+    Raises:
+        WorkbenchError: the reason of the first, where none works.
+    """
     maps: dict[str, Attribution] = {}
     refused = []
     for done, (name, question) in enumerate(questions.items()):

@@ -15,6 +15,7 @@ from workbench.model.load import LoadedModel, load
 from workbench.model.memory import bound_memory
 from workbench.model.streaming import held_bytes
 from workbench.progress import Steps
+from workbench.studies.hurry import Hurry
 from workbench.studies.parts import Crew, Part, Work
 
 
@@ -65,6 +66,7 @@ class Context:
         self.quantized = None if statistics is None else statistics.parent / "quantized"
         self.crew: Crew | None = None
         """Others that make parts of studies; None for nobody."""
+        self.hurry = Hurry()
         self.memory_limit = memory_limit
         self._held: tuple[tuple[str, int | None], LoadedModel] | None = None
 

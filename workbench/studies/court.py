@@ -20,8 +20,7 @@ from workbench.studies.court_truth import Truth, measure
 from workbench.studies.court_verdict import judge, verdict
 from workbench.studies.layer_error import schemes_for
 from workbench.studies.texts import calibration_windows, describe, evaluation_windows, keep_apart
-
-TOKENS = 4096
+from workbench.usual import TOKENS
 
 
 def court(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from workbench.linalg import spearman
+from workbench.ordering import spearman
 from workbench.studies.court_truth import Truth
 
 UNITLESS = {"output_error": "a relative error, which has no unit of loss: it is held to its ranks alone"}

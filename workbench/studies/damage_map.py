@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,6 +13,7 @@ from workbench.attribution.adapter import Adapter
 from workbench.attribution.damage import Damage
 from workbench.attribution.damage import damage_map as split
 from workbench.attribution.sinks import find_sinks
+from workbench.attribution.targets import Target
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, read_weight
@@ -22,6 +23,7 @@ from workbench.results import Result
 from workbench.studies.attribute import explained, quantized_weights
 from workbench.studies.choice import find_matrices
 from workbench.studies.context import Context
+from workbench.studies.prompt_document import of_prompt
 from workbench.studies.sink_damage import damage_on_sinks
 
 MOST_NODES = 64
@@ -69,21 +71,10 @@ def damage_map(
     quantized: Mapping[str, Tensor] = weights or {}
     matrices = find_matrices(loaded)
     yield Progress(0.6, 1.0, f"damage at {len(quantized)} matrices and {len(read.tokens)} tokens")
-    full = {one.name: read_weight(loaded.model, one) for one in matrices if one.name in quantized}
-    moved = {name: weight - quantized[name].to(weight) for name, weight in full.items()}
-
-    def laid(place: float) -> AbstractContextManager[None]:
-        return overlay(loaded.model, {name: full[name] - (1 - place) * moved[name] for name in full})
-
-    modules = {one.name: loaded.model.get_submodule(one.module) for one in matrices}
-    found = split(adapter, read.ids, aim, modules, moved, laid, nodes=nodes, max_nodes=MOST_NODES)
+    found = _on_the_path(loaded, adapter, read.ids, aim, matrices, quantized, nodes)
     sinks, reason = _on_sinks(adapter, read.ids, found)
     document = {
-        "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
-        "prompt": prompt,
-        "tokens": list(read.tokens),
-        "ids": read.ids[0].tolist(),
-        "special": list(read.special),
+        **of_prompt(loaded, prompt, read),
         "matrices": [one.name for one in matrices],
         "target": aim.to_json(),
         **_facts(found),
@@ -95,6 +86,26 @@ def damage_map(
         places = [{"matrix": one.name, "block": one.block, "role": one.role} for one in matrices]
         tables["damage_on_sinks"] = pd.DataFrame(places).assign(sink_damage_share=sinks["by_matrix"])
     return Result(document, tables)
+
+
+def _on_the_path(
+    loaded: LoadedModel,
+    adapter: Adapter,
+    ids: Tensor,
+    aim: Target,
+    matrices: Sequence[Matrix],
+    quantized: Mapping[str, Tensor],
+    nodes: int,
+) -> Damage:
+    """The damage along the straight way from the quantized weights to the full ones."""
+    full = {one.name: read_weight(loaded.model, one) for one in matrices if one.name in quantized}
+    moved = {name: weight - quantized[name].to(weight) for name, weight in full.items()}
+
+    def laid(place: float) -> AbstractContextManager[None]:
+        return overlay(loaded.model, {name: full[name] - (1 - place) * moved[name] for name in full})
+
+    modules = {one.name: loaded.model.get_submodule(one.module) for one in matrices}
+    return split(adapter, ids, aim, modules, moved, laid, nodes=nodes, max_nodes=MOST_NODES)
 
 
 def _on_sinks(adapter: Adapter, ids: Tensor, found: Damage) -> tuple[dict[str, Any] | None, list[str]]:

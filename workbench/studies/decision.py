@@ -161,7 +161,8 @@ def _refine(desk: Desk, wish: Wish, candidates: Sequence[Candidate], seconds: fl
         return None
     best = min((one for one in candidates if one.solving), key=lambda one: one.solving.loss)  # type: ignore[union-attr]
     board = Board(desk.tables[0], desk.inspected, wish)
-    return (yield from refine(board, best.plan, desk.solving, seconds=seconds))
+    hurry = desk.solving.context.hurry
+    return (yield from refine(board, best.plan, desk.solving, seconds=seconds, hurry=hurry))
 
 
 def _misses(one: Candidate, full: Reading) -> bool:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.linalg import topk_mask
 from workbench.measures.perplexity import paired_difference
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import read_weight
+from workbench.ordering import topk_mask
 from workbench.progress import Steps, within
 from workbench.quantizers.driving.schemes import complete_scheme
 from workbench.results import Result

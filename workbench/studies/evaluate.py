@@ -14,6 +14,7 @@ from workbench.measures.perplexity import paired_difference, summarize
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, read_weight
 from workbench.model.statistics import Statistics, collect
+from workbench.model.streaming import let_go
 from workbench.progress import Progress, Steps, within
 from workbench.quantizers.driver import Quantized
 from workbench.quantizers.weight import QuantizedWeight
@@ -64,6 +65,7 @@ def evaluate(
 def _matrix_errors(
     loaded: LoadedModel, matrices: list[Matrix], quantized: Mapping[str, QuantizedWeight], statistics: Statistics
 ) -> Steps[list[dict[str, Any]]]:
+    let_go(loaded.model)  # products with a Gram matrix take as much as a block
     rows = []
     for done, matrix in enumerate(matrices):
         yield Progress(done, len(matrices), f"errors of {matrix.name}")

@@ -9,7 +9,7 @@ from typing import Any
 from workbench.allocation.budgets import bits_request
 from workbench.allocation.items import Item
 from workbench.allocation.plan import Plan, to_document
-from workbench.allocation.planning import Wish, items_of, uniform_plans, write
+from workbench.allocation.planning import Wish, check_model, items_of, uniform_plans, write
 from workbench.allocation.rules import by_score
 from workbench.allocation.solution import budget_range
 from workbench.allocation.ties import read_ties
@@ -17,7 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
 from workbench.progress import Steps, within
 from workbench.results import Result
-from workbench.studies.allocate import WAYS, measure_tables, widths_of
+from workbench.studies.allocate import WAYS, measure_tables, offers
 from workbench.studies.context import Context
 from workbench.studies.decision import Decision, Desk, decide, open_desk, spread_candidates
 from workbench.studies.front_rows import sort_out
@@ -78,10 +78,10 @@ def front(
     """
     context = context or Context()
     inspected = (yield from within(inspection(loaded), 0.0, 0.01)).document
+    check_model(cells or {}, inspected["model"])
     read = {"calibration": calibration, "tokens": tokens, "window": window}
-    chosen = [(name, list(widths_of(name, bits)), dict((options or {}).get(name, {}))) for name in quantizers]
     asked = {"group_size": group_size, "symmetric": symmetric, **read}
-    measured = measure_tables(loaded, chosen, ways if cells is None else (), asked, context)
+    measured = measure_tables(loaded, offers(quantizers, bits, options), ways, asked, context)
     tables = (yield from within(measured, 0.01, 0.3)) if cells is None else [cells]
     wishes = _wishes(budgets, tables[0], inspected, read_ties(ties, inspected["matrices"]), bits)
     desk = yield from within(open_desk(loaded, inspected, tables, read, context), 0.3, 0.33)

@@ -11,14 +11,14 @@ import pandas as pd
 
 from workbench.allocation.budgets import bits_request
 from workbench.allocation.plan import Plan, read_plan, stored_bits, to_document
-from workbench.allocation.planning import Wish, items_of, solved_plan, uniform_plans
+from workbench.allocation.planning import Wish, check_model, items_of, solved_plan, uniform_plans
 from workbench.allocation.solution import budget_range
 from workbench.allocation.ties import read_ties
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
 from workbench.progress import Steps, within
 from workbench.results import Result
-from workbench.studies.allocate import measure_tables, widths_of
+from workbench.studies.allocate import measure_tables, offers
 from workbench.studies.context import Context
 from workbench.studies.decision import Desk, open_desk
 from workbench.studies.drift import drift
@@ -86,12 +86,11 @@ def guarded(
     context = context or Context()
     _check(prompts, max_kl, min_agreement)
     inspected = (yield from within(inspection(loaded), 0.0, 0.01)).document
+    check_model(cells or {}, inspected["model"])
     read = {"calibration": calibration, "tokens": tokens, "window": window}
-    chosen = [(name, list(widths_of(name, bits)), dict((options or {}).get(name, {}))) for name in quantizers]
     asked = {"group_size": group_size, "symmetric": symmetric, **read}
-    tables = [cells] if cells is not None else []
-    if cells is None:
-        tables = yield from within(measure_tables(loaded, chosen, [by], asked, context), 0.01, 0.4)
+    measured = measure_tables(loaded, offers(quantizers, bits, options), [by], asked, context)
+    tables = (yield from within(measured, 0.01, 0.4)) if cells is None else [cells]
     groups = read_ties(ties, inspected["matrices"])
     wish = Wish(bits_request(1.0), dict(locks or {}), floor, ceiling, groups, tuple(bits), envelope=True)
     row_of_plans = plans_to_try(tables[0], inspected, wish, budget)

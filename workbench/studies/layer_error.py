@@ -14,6 +14,7 @@ from workbench.measures.error import cosine, output_error_from_gram, sqnr_db, we
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, read_weight
 from workbench.model.statistics import collect
+from workbench.model.streaming import let_go
 from workbench.progress import Progress, Steps, within
 from workbench.quantizers.driving.schemes import complete_scheme, label_of
 from workbench.quantizers.weight import QuantizedWeight
@@ -67,6 +68,7 @@ def layer_error(
         start, step = 0.2 + 0.8 * place / len(chosen), 0.8 / len(chosen)
         quantized = yield from within(steps, start, start + 0.9 * step)
         notes += [{"label": label_of(scheme), "matrix": name, "text": text} for name, text in quantized.notes.items()]
+        let_go(loaded.model)  # products with a Gram matrix take as much as a block
         for done, matrix in enumerate(matrices):
             yield Progress(start + (0.9 + 0.1 * done / len(matrices)) * step, 1.0, f"{label_of(scheme)}: {matrix.name}")
             weight, gram = read_weight(loaded.model, matrix), statistics.gram_of(matrix)

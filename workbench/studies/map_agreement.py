@@ -8,8 +8,8 @@ from typing import Any
 from jaxtyping import Float64
 from torch import Tensor
 
-from workbench.linalg import spearman
 from workbench.measures.map_similarity import aiou, kendall, top_k_overlap
+from workbench.ordering import spearman
 
 MEASURES = ("spearman", "kendall", "top_k_overlap", "aiou")
 

@@ -9,13 +9,13 @@ from typing import Any
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from workbench.linalg import gini
 from workbench.measures import faithfulness
 from workbench.measures.faithfulness import RandomBand, Standing
 from workbench.measures.forecasts import effects, halves, infidelity, sensitivity_n, subsets
 from workbench.measures.map_similarity import aiou, entropy
 from workbench.measures.plausibility import plausibility
 from workbench.measures.rfxg import rfxg
+from workbench.ordering import gini
 from workbench.progress import Steps, within
 from workbench.studies.removal import Measure, Removal
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.linalg import spearman, topk_mask
 from workbench.measures.distribution import block_means
 from workbench.model.gradients import gradient_sweep
 from workbench.model.load import LoadedModel
@@ -28,6 +27,7 @@ from workbench.model.matrices import Matrix, read_weight
 from workbench.model.memory import require_memory
 from workbench.model.texts import Text, Windows, make_windows, read_text
 from workbench.model.weightstats import WeightStatistics
+from workbench.ordering import spearman, topk_mask
 from workbench.progress import Steps, within
 from workbench.results import Result
 from workbench.studies.choice import find_matrices

@@ -57,7 +57,7 @@ class Reference:
 
     def batches(self) -> list[Int[Tensor, "batch tok"]]:
         """The windows in batches whose logits stay below 64 MB."""
-        return batches_of(self.loaded, self.windows)
+        return batches_of(self.loaded, self.windows) if self.passed is None else self.passed.batches
 
     def logits(self, index: int) -> Float[Tensor, "batch tok vocab"]:
         """Logits of the full model on a batch. Call it outside an overlay."""

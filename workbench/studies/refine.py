@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from workbench.allocation.ties import tie, untie
 from workbench.progress import Progress, Steps, T, within
 from workbench.scheme import Scheme
 from workbench.studies.around import revalued, values_around
+from workbench.studies.hurry import Hurry
 from workbench.studies.plan_meter import PlanMeter, Reading
 
 PATIENCE = 12
@@ -83,13 +84,21 @@ class Refined:
 
 
 def refine(
-    board: Board, plan: Plan, meter: PlanMeter, *, seconds: float, patience: int = PATIENCE, around: bool = True
+    board: Board,
+    plan: Plan,
+    meter: PlanMeter,
+    *,
+    seconds: float,
+    patience: int = PATIENCE,
+    around: bool = True,
+    hurry: Hurry | None = None,
 ) -> Steps[Refined]:
     """Take measured swaps until none of the next neighbours is better by more than a standard error, or time is up.
 
     What to try next is told by single changes around the plan, measured on some windows; the change of all matrices
     that they promise most of comes first. The order of the neighbours does not depend on time unless that takes too
-    long, and every reading is kept as a cell, so a search that was interrupted goes on where it was.
+    long, and every reading is kept as a cell, so a search that was interrupted goes on where it was. It also ends, with
+    the best plan so far, when somebody is in a hurry.
 
     Args:
         board: choices and wishes.
@@ -98,7 +107,16 @@ def refine(
         seconds: time that may be spent on measuring; what was found by then is returned.
         patience: neighbours measured in vain before the search ends.
         around: whether to measure around the plan; else the sums of the board's table give the order.
+        hurry: through which somebody can ask it to end.
     """
+    hurry = hurry or Hurry()
+    with hurry.search():
+        return (yield from _search(board, plan, meter, seconds, patience, around, hurry))
+
+
+def _search(
+    board: Board, plan: Plan, meter: PlanMeter, seconds: float, patience: int, around: bool, hurry: Hurry
+) -> Steps[Refined]:
     until, taken, measured = time.monotonic() + seconds, [], 0
     best = yield from within(meter.read(plan, "the plan"), 0.0, 0.05)
     picks, ended = board.start(plan), "the plan is not of this table"
@@ -107,40 +125,48 @@ def refine(
         if around:
             looked = time.monotonic() + LOOKING * (until - time.monotonic())
             share = _share(until, seconds)
-            items = yield from within(_items_around(board, plan, meter, looked), share, share)
+            looking = _unless(_items_around(board, plan, meter), lambda end=looked: hurry.asked or _past(end))
+            items = yield from within(looking, share, share)
             around = items is not None
         for other in board.neighbours(picks, items or board.items, patience):
-            if time.monotonic() >= until:
-                return Refined(plan, best, taken, measured, "the time was spent")
+            if hurry.asked or _past(until):
+                return Refined(plan, best, taken, measured, "it was stopped" if hurry.asked else "the time was spent")
             share = _share(until, seconds)
             yield Progress(share, 1, f"swap {measured + 1}: {len(taken)} taken")
             changed = board.plan(other)
-            reading = yield from within(meter.read(changed, f"swap {measured + 1}"), share, share)
+            reading = _unless(meter.read(changed, f"swap {measured + 1}"), lambda: hurry.asked)
+            read = yield from within(reading, share, share)
+            if read is None:
+                continue
             measured += 1
-            found = reading.over(best)
+            found = read.over(best)
             if found.difference < -found.standard_error:
                 taken.append(_row(plan, changed, found.difference, found.standard_error))
-                plan, best, picks = changed, reading, other
+                plan, best, picks = changed, read, other
                 break
         else:
             break
     return Refined(plan, best, taken, measured, ended)
 
 
+def _past(until: float) -> bool:
+    return time.monotonic() >= until
+
+
 def _share(until: float, seconds: float) -> float:
     return 1 - max(0.0, until - time.monotonic()) / max(seconds, 1e-9)
 
 
-def _items_around(board: Board, plan: Plan, meter: PlanMeter, until: float) -> Steps[tuple[Item, ...] | None]:
-    """The board's items with what their choices cost around the plan; None where that takes too long."""
-    values = yield from _before(values_around(meter, plan, board.single, board.scheme_of), until)
-    return None if values is None else revalued(board.items, values)
+def _items_around(board: Board, plan: Plan, meter: PlanMeter) -> Steps[tuple[Item, ...]]:
+    """The board's items with what their choices cost around the plan."""
+    values = yield from values_around(meter, plan, board.single, board.scheme_of)
+    return revalued(board.items, values)
 
 
-def _before(steps: Steps[T], until: float) -> Steps[T | None]:
-    """The result of `steps` if they end in time, else None."""
+def _unless(steps: Steps[T], stop: Callable[[], bool]) -> Steps[T | None]:
+    """The result of `steps` unless it is told to stop before they end, then None."""
     try:
-        while time.monotonic() < until:
+        while not stop():
             yield next(steps)
     except StopIteration as finished:
         return finished.value

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.attribution.result import Attribution
+from workbench.attribution.tokens import Prompt
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import read_weight
@@ -19,10 +20,11 @@ from workbench.results import Result
 from workbench.scheme import Scheme
 from workbench.studies.attribute import explained
 from workbench.studies.choice import find_matrices
-from workbench.studies.compare_attribution import ask
+from workbench.studies.compare_attribution import answer_all, ask
 from workbench.studies.context import Context
 from workbench.studies.map_checks import Question, randomised_spearman
 from workbench.studies.map_spread import Look, Looks, method_row, tables
+from workbench.studies.prompt_document import of_prompt
 from workbench.studies.prompt_verdict import mean_known
 
 MOST_DRAWS = 32
@@ -88,17 +90,9 @@ def reliability(
     for place in range(draws):
         steps = _draw(noise, seed + place, able, f"draw {place + 1} of {draws}")
         looks.draws.append((yield from within(steps, place + 1, place + 2, draws + 2)))
-    rows = []
-    for done, (name, question) in enumerate(able.items()):
-        yield Progress(draws + 1 + done / len(able), draws + 2, f"{name} with shuffled weights")
-        row = method_row(question, looks, read)
-        rows.append({**row, "blindness": _blindness(loaded, question, row, seed)})
+    rows = yield from within(_rows(loaded, able, looks, read, seed), draws + 1, draws + 2, draws + 2)
     document = {
-        "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
-        "prompt": prompt,
-        "tokens": list(read.tokens),
-        "ids": read.ids[0].tolist(),
-        "special": list(read.special),
+        **of_prompt(loaded, prompt, read),
         "target": aim.to_json(),
         "bits": bits,
         "group_size": group_size,
@@ -133,16 +127,7 @@ class Noise:
 
 def _full(questions: Mapping[str, Question]) -> Steps[tuple[Look, list[dict[str, str]]]]:
     """The full model's map by every method that works, and why the others do not."""
-    maps: dict[str, Attribution] = {}
-    refused: list[dict[str, str]] = []
-    for done, (name, question) in enumerate(questions.items()):
-        yield Progress(done, len(questions), f"{name} in the full model")
-        try:
-            maps[name] = question.answer()
-        except WorkbenchError as error:
-            refused.append({"name": name, "reason": str(error)})
-    if not maps:
-        raise WorkbenchError(refused[0]["reason"])
+    maps, refused = yield from answer_all(questions)
     return Look(_logits(questions), maps), refused
 
 
@@ -155,6 +140,18 @@ def _draw(noise: Noise, seed: int, questions: Mapping[str, Question], note: str)
             yield Progress(0.3 + 0.7 * done / len(questions), 1.0, f"{name}, {note}")
             maps[name] = question.answer()
         return Look(_logits(questions), maps)
+
+
+def _rows(
+    loaded: LoadedModel, questions: Mapping[str, Question], looks: Looks, read: Prompt, seed: int
+) -> Steps[list[dict[str, Any]]]:
+    """What each method's maps are worth, and whether they stay where the weights are shuffled."""
+    rows = []
+    for done, (name, question) in enumerate(questions.items()):
+        yield Progress(done, len(questions), f"{name} with shuffled weights")
+        row = method_row(question, looks, read)
+        rows.append({**row, "blindness": _blindness(loaded, question, row, seed)})
+    return rows
 
 
 def _logits(questions: Mapping[str, Question]) -> Tensor:

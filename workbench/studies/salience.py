@@ -79,12 +79,7 @@ def salience(
         write_tensors(full, tensors, {"metric": metric, "reference": asked.method.reference})
     document = {
         "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
-        "metric": metric,
-        "options": dict(asked.options),
-        "signed": asked.signed,
-        "calibration": _described(material.windows),
-        "text2": _described(material.second),
-        "quantization": _quantization(material),
+        **_asked(asked, material),
         "gradients": asdict(facts[0]) if facts else None,
         "group_size": coarse.group,
         "notes": notes,
@@ -111,6 +106,18 @@ def _notes(asked: Asked, material: Material) -> list[str]:
     if asked.compares and not material.changed:
         return ["the quantizer changes no weight of this model, so every score is zero"]
     return []
+
+
+def _asked(asked: Asked, material: Material) -> dict[str, Any]:
+    """The metric and what it looked at."""
+    return {
+        "metric": asked.method.name,
+        "options": dict(asked.options),
+        "signed": asked.signed,
+        "calibration": _described(material.windows),
+        "text2": _described(material.second),
+        "quantization": _quantization(material),
+    }
 
 
 def _described(windows: Windows | None) -> dict[str, object] | None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.errors import WorkbenchError, unknown
-from workbench.linalg import topk_mask
+from workbench.ordering import topk_mask
 from workbench.registry import salience
 
 SCOPES = ("matrix", "row", "global")

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from workbench.linalg import gini
 from workbench.measures.concentration import coverage, top_share
 from workbench.measures.distribution import log10_histogram
 from workbench.model.matrices import Matrix
+from workbench.ordering import gini
 from workbench.scheme import Scheme
 
 GROUP = 64

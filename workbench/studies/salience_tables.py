@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from workbench.linalg import gini
 from workbench.measures.concentration import coverage, top_share
 from workbench.measures.distribution import block_means, log10_histogram
 from workbench.model.matrices import Matrix
+from workbench.ordering import gini
 
 SHOWN_CHANNELS = 512
 TOP_CHANNELS = 10

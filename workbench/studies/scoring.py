@@ -20,6 +20,7 @@ from workbench.model.matrices import Matrix, read_weight
 from workbench.model.path import is_moved
 from workbench.model.sites import LEVELS
 from workbench.model.statistics import Statistics, collect
+from workbench.model.streaming import let_go
 from workbench.model.texts import Windows
 from workbench.model.weightstats import WeightStatistics, only_of_inputs
 from workbench.progress import Progress, Steps, within
@@ -138,6 +139,7 @@ def _score_plain(loaded: LoadedModel, asked: Sequence[Asked], material: Material
     matrices = find_matrices(loaded)
     for done, matrix in enumerate(matrices):
         weight = read_weight(loaded.model, matrix)
+        let_go(loaded.model)
         known = WeightStatistics(quantized=(material.weights or {}).get(matrix.name, weight))
         for place, one in enumerate(asked):
             yield Progress(done + place / len(asked), len(matrices), f"{one.method.name} of {matrix.name}")
@@ -151,6 +153,7 @@ def _sweep(
 
     def take(matrix: Matrix, known: WeightStatistics) -> None:
         weight = read_weight(loaded.model, matrix)
+        let_go(loaded.model)
         for one in group:
             _score_one(one, matrix, weight, known, material, consume)
 

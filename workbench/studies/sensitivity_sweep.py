@@ -20,7 +20,7 @@ from workbench.studies.choice import quantize_assignment
 from workbench.studies.context import Context
 from workbench.studies.sensitivity_cells import Cell, Kept, read_cell
 from workbench.studies.sensitivity_parts import SweepWork, parts_of, spread_round
-from workbench.studies.single_changes import Change, Effect, single_changes, spread_order
+from workbench.studies.single_changes import Change, Effect, Ground, single_changes, spread_order
 from workbench.studies.stopping import Place, Stop, rounds_of
 from workbench.studies.streamed_changes import streamed_changes
 
@@ -120,16 +120,10 @@ class Sweep:
         def keep(change: Change, effect: Effect) -> None:
             self._add(by_key[change.key], effect, -1.0 if spared else 1.0)
 
+        base = Quantized(self._weights[schemes[0].bits]).dense() if spared else {}
+        ground = Ground(self._loaded, self._ids[start:end], base, divergence=self._measure == "kl")
         measure = streamed_changes if self._loaded.streamed else single_changes
-        steps = measure(
-            self._loaded,
-            self._ids[start:end],
-            [self._change(cell) for cell in group],
-            keep,
-            base=Quantized(self._weights[schemes[0].bits]).dense() if spared else None,
-            divergence=self._measure == "kl",
-        )
-        yield from within(steps, 0.1, 1.0)
+        yield from within(measure(ground, [self._change(cell) for cell in group], keep), 0.1, 1.0)
 
     def _change(self, cell: Cell) -> Change:
         matrix = cell.matrix

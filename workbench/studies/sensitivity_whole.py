@@ -13,6 +13,7 @@ from workbench.model.gradients import gradient_sweep
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, read_weight
 from workbench.model.statistics import Statistics, collect
+from workbench.model.streaming import let_go
 from workbench.model.texts import Windows
 from workbench.model.weightstats import WeightStatistics
 from workbench.progress import Progress, Steps, within
@@ -94,6 +95,7 @@ class WholeText:
             steps = collect(self.loaded, self.windows, needs={"gram"}, folder=self.context.statistics)
             self._statistics = yield from within(steps, 0.0, 0.5)
         weights, found = (yield from within(self._quantize(scheme, alone=True), 0.5, 0.8)), {}
+        let_go(self.loaded.model)  # products with a Gram matrix take as much as a block
         for place, matrix in enumerate(self.matrices):
             yield Progress(0.8 + 0.2 * place / len(self.matrices), 1.0, f"{scheme.label}: {matrix.name}")
             held, weight = weights[matrix.name], read_weight(self.loaded.model, matrix)

@@ -6,7 +6,7 @@ Per window and in nats a token, so that differences are paired and more windows 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -60,43 +60,58 @@ class Effect:
     kl: Float64[Tensor, " window"] | None = None
 
 
+Take = Callable[[Change, Effect], None]
+"""Is called with each change once for every batch of windows, the batches in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What changes are measured on.
+
+    Attributes:
+        loaded: the model.
+        ids: the windows.
+        base: dense weights that are in place all the while, beneath the changes.
+        divergence: whether to take KL too, which costs about as much as what it is beside.
+        at_once: windows of a batch, fewer where they would take long or much memory.
+    """
+
+    loaded: LoadedModel
+    ids: Int64[Tensor, "window tok"]
+    base: Dense = field(default_factory=dict)
+    divergence: bool = False
+    at_once: int = WINDOWS_AT_ONCE
+
+    def batches(self) -> Sequence[Int64[Tensor, "batch tok"]]:
+        """The windows, batch by batch."""
+        return self.ids.split(windows_at_once(self.loaded, self.ids.shape[1], self.at_once))
+
+
 def spread_order(count: int) -> list[int]:
     """0 to `count` - 1 by reversed binary digits (van der Corput): any first ones are spread evenly."""
     digits = max(1, (count - 1).bit_length())
     return [place for place in (int(f"{one:0{digits}b}"[::-1], 2) for one in range(1 << digits)) if place < count]
 
 
-def single_changes(
-    loaded: LoadedModel,
-    ids: Int64[Tensor, "window tok"],
-    changes: Iterable[Change],
-    take: Callable[[Change, Effect], None],
-    *,
-    base: Dense | None = None,
-    divergence: bool = False,
-    at_once: int = WINDOWS_AT_ONCE,
-) -> Steps[None]:
+def single_changes(ground: Ground, changes: Iterable[Change], take: Take) -> Steps[None]:
     """Measure every change alone, block by block; the model's own bytes are back at every yield.
 
     Args:
-        loaded: the model.
-        ids: the windows.
+        ground: what they are measured on.
         changes: what is changed; none of them is in place while another one is measured.
-        take: is called with each change once for every batch of windows, the batches in order.
-        base: dense weights that are in place all the while, beneath the changes.
-        divergence: whether to take KL too, which costs about as much as what it is beside.
-        at_once: windows of a batch, fewer where they would take long or much memory.
+        take: what to do with their effects.
     """
-    base, blocks = base or {}, find_blocks(loaded.model)
+    blocks = find_blocks(ground.loaded.model)
     groups = _by_block(blocks, changes)
-    size = windows_at_once(loaded, ids.shape[1], at_once)
-    batches = [_Batch(loaded, blocks, part, base, divergence) for part in ids.split(size)]
+    batches = [_Batch(ground, blocks, part) for part in ground.batches()]
     total, done = sum(map(len, groups.values())) * len(batches), 0
     for block, group in groups.items():
         weights = {change.key: change.weight() for change in group}
+        resumes = True
         for batch in batches:
             yield Progress(done, total, group[0].note)
-            batch.stand_before(block)
+            # a model that cannot be resumed here shows it on any text: the first batch is looked at
+            resumes = batch.stand_before(block, look=batch is batches[0], resumes=resumes)
             for change in group:
                 yield Progress(done, total, change.note)
                 take(change, batch.effect(change.matrix, weights[change.key]))
@@ -124,29 +139,34 @@ def _by_block(blocks: Sequence[Block], changes: Iterable[Change]) -> dict[Block 
 class _Batch:
     """Some windows, and where the model stands with them."""
 
-    def __init__(self, loaded: LoadedModel, blocks: Sequence[Block], ids: Tensor, base: Dense, kl: bool) -> None:
-        self._model, self._ids, self._base, self._takes_kl = loaded.model, ids, base, kl
-        self._walk = Resumable(loaded.model, blocks, ids)
+    def __init__(self, ground: Ground, blocks: Sequence[Block], ids: Tensor) -> None:
+        self._model, self._ids, self._base, self._takes_kl = ground.loaded.model, ids, ground.base, ground.divergence
+        self._walk = Resumable(self._model, blocks, ids)
         self._losses: Tensor | None = None  # without a change
         self._from: DivergenceFrom | None = None
         self._kl: Tensor | None = None
 
-    def stand_before(self, block: Block | None) -> None:
-        """Note the base model up to inside the block; where resuming gives another loss, run the whole from then on."""
+    def stand_before(self, block: Block | None, *, look: bool, resumes: bool) -> bool:
+        """Note the base model up to inside the block, or run the whole from then on; returns whether it resumes.
+
+        Args:
+            block: the block; None for outside of them.
+            look: whether to run to the end, and give resuming up where that gives another loss.
+            resumes: whether others found that it can be resumed.
+        """
         with overlay(self._model, self._base):
-            logits = self._walk.stand_before(block)
-            losses = self._means(logits)
-            if self._losses is not None and not torch.allclose(
-                losses, self._losses, rtol=0, atol=AGREES, equal_nan=True
-            ):
+            if resumes and not (look or self._takes_kl or self._losses is None or block is None):
+                self._walk.step_before(block)
+                return True
+            logits = self._walk.stand_before(block) if resumes else None
+            if logits is None or not self._is_as_before(logits):
                 self._walk.forget()
-                logits = window_logits(self._model, self._ids)
-                losses = self._means(logits)
-        self._losses = losses if self._losses is None else self._losses
+                resumes, logits = False, window_logits(self._model, self._ids)
         if self._takes_kl:
             full = window_logits(self._model, self._ids) if self._base else logits
             self._from = DivergenceFrom(full[:, :-1])
             self._kl = self._divergence(logits)
+        return resumes
 
     def effect(self, matrix: Matrix, weight: Float[Tensor, "out in"]) -> Effect:
         """What the change of one matrix does."""
@@ -159,6 +179,13 @@ class _Batch:
     def leave(self) -> None:
         """Drop what only this block needed."""
         self._from = None
+        self._walk.leave()
+
+    def _is_as_before(self, logits: Tensor) -> bool:
+        """Whether the losses are those of the first time."""
+        losses = self._means(logits)
+        self._losses = losses if self._losses is None else self._losses
+        return torch.allclose(losses, self._losses, rtol=0, atol=AGREES, equal_nan=True)
 
     def _means(self, logits: Tensor) -> Tensor:
         return losses_of_logits(logits, self._ids).double().mean(1).cpu()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 from workbench.allocation.items import Choice, Item
 from workbench.allocation.solve import budget_range, solve_lagrangian
@@ -106,20 +106,32 @@ def price_and_gap(items: Sequence[Item], budget: float) -> tuple[float, float]:
     A choice that is worse than its matrix's best by more than the gap, bits priced, is in no optimal plan
     (fixing by reduced costs).
     """
-    total = budget * sum(item.numel for item in items)
-    spread = [choice.value for item in items for choice in item.choices]
-    low, high = 0.0, 2 * (max(spread) - min(spread)) + 1e-12
+    total, table = budget * sum(item.numel for item in items), _Table(items)
+    low, high = 0.0, 2 * table.spread + 1e-12
     for _ in range(BISECTIONS):
         price = (low + high) / 2
-        size = sum(_cheapest(item, price).size for item in items)
-        low, high = (low, price) if size <= total else (price, high)
-    priced = [(_cheapest(item, high), high) for item in items]
-    bound = sum(one.value + price * one.size for one, price in priced) - high * total
-    return high, max(0.0, solve_lagrangian(items, budget).value - bound)
+        low, high = (low, price) if table.cheapest(price)[1] <= total else (price, high)
+    value, size = table.cheapest(high)
+    return high, max(0.0, solve_lagrangian(items, budget).value - (value + high * (size - total)))
 
 
-def _cheapest(item: Item, price: float) -> Choice:
-    return min(item.choices, key=lambda one: one.value + price * one.size)
+class _Table:
+    """All choices of all matrices side by side."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        shape = len(items), max(len(item.choices) for item in items)
+        self._values, self._sizes = np.full(shape, np.inf), np.zeros(shape)
+        for row, item in enumerate(items):
+            self._values[row, : len(item.choices)] = [choice.value for choice in item.choices]
+            self._sizes[row, : len(item.choices)] = [choice.size for choice in item.choices]
+        known = self._values[np.isfinite(self._values)]
+        self.spread = float(known.max() - known.min())
+
+    def cheapest(self, price: float) -> tuple[float, float]:
+        """Summed value and size of the choices that are cheapest at a price on a bit."""
+        chosen = np.argmin(self._values + price * self._sizes, axis=1)[:, None]
+        values, sizes = (np.take_along_axis(one, chosen, 1) for one in (self._values, self._sizes))
+        return float(values.sum()), float(sizes.sum())
 
 
 def _error(differences: Sequence[float], of: int) -> float:
@@ -127,5 +139,4 @@ def _error(differences: Sequence[float], of: int) -> float:
     count = len(differences)
     if count < 2:
         return math.inf if count < of else 0.0
-    spread = float(torch.tensor(differences, dtype=torch.float64).std(correction=1))
-    return spread * math.sqrt(max(0.0, 1 / count - 1 / of))
+    return float(np.std(differences, ddof=1)) * math.sqrt(max(0.0, 1 / count - 1 / of))

@@ -7,70 +7,54 @@ change. What follows the last block is computed for a run of tokens at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 
 from workbench.model.backward import oriented
 from workbench.model.chain import Chain
 from workbench.model.chain_gradients import embed, forward, pass_block
 from workbench.model.hidden_file import HiddenFile
-from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix
 from workbench.model.path import moves
 from workbench.progress import Progress, Steps, within
 from workbench.studies.chain_heads import View, read_views
-from workbench.studies.single_changes import WINDOWS_AT_ONCE, Change, Dense, Effect, single_changes, windows_at_once
+from workbench.studies.single_changes import Change, Effect, Ground, Take, single_changes
 
 CHANGES_AT_ONCE = 64
 """Changes of a pass. What is lost when a sweep is stopped and the hidden states on disk grow with it; beside computing
 so many changes, reading the blocks once is little."""
 
 
-def streamed_changes(
-    loaded: LoadedModel,
-    ids: Int64[Tensor, "window tok"],
-    changes: Iterable[Change],
-    take: Callable[[Change, Effect], None],
-    *,
-    base: Dense | None = None,
-    divergence: bool = False,
-    at_once: int = WINDOWS_AT_ONCE,
-) -> Steps[None]:
+def streamed_changes(ground: Ground, changes: Iterable[Change], take: Take) -> Steps[None]:
     """As `single_changes`, which is used where the blocks do not follow one another directly.
 
     Args:
-        loaded: a model that reads its blocks when they run.
-        ids: the windows.
+        ground: what they are measured on; the model reads its blocks when they run.
         changes: what is changed; none of them is in place while another one is measured.
-        take: is called with each change once for every batch of windows, the batches in order.
-        base: dense weights that are in place all the while, beneath the changes.
-        divergence: whether to take KL too.
-        at_once: windows of a batch, fewer where they would take long or much memory.
+        take: what to do with their effects.
 
     Raises:
         WorkbenchError: the hidden states of a pass do not fit on the disk.
     """
-    changes, base = list(changes), base or {}
-    parts = ids.split(windows_at_once(loaded, ids.shape[1], at_once))
-    if not (yield from within(Chain(loaded.model, parts).open(), 0.0, 0.01)):
-        steps = single_changes(loaded, ids, changes, take, base=base, divergence=divergence, at_once=at_once)
-        return (yield from within(steps, 0.01, 1.0))
+    changes, parts = list(changes), ground.batches()
+    if not (yield from within(Chain(ground.loaded.model, parts).open(), 0.0, 0.01)):
+        return (yield from within(single_changes(ground, changes, take), 0.01, 1.0))
     for place, part in enumerate(parts):
-        steps = _Batch(loaded, part, base, divergence).measure(changes, take)
+        steps = _Batch(ground, part).measure(changes, take)
         yield from within(steps, 0.01 + 0.99 * place / len(parts), 0.01 + 0.99 * (place + 1) / len(parts))
 
 
 class _Batch:
     """One batch of windows, and the unchanged model's hidden states in front of every block."""
 
-    def __init__(self, loaded: LoadedModel, ids: Tensor, base: Dense, divergence: bool) -> None:
-        self._chain, self._ids, self._base, self._divergence = Chain(loaded.model, [ids]), ids, base, divergence
+    def __init__(self, ground: Ground, ids: Tensor) -> None:
+        self._chain, self._ids = Chain(ground.loaded.model, [ids]), ids
+        self._base, self._divergence = ground.base, ground.divergence
         self._home = self._chain.home()
 
-    def measure(self, changes: Sequence[Change], take: Callable[[Change, Effect], None]) -> Steps[None]:
+    def measure(self, changes: Sequence[Change], take: Take) -> Steps[None]:
         """Measure all changes on this batch, pass after pass."""
         chain = self._chain
         yield from within(chain.open(), 0.0, 0.01)
@@ -103,7 +87,7 @@ class _Batch:
         states: HiddenFile,
         beneath: View,
         full: View | None,
-        take: Callable[[Change, Effect], None],
+        take: Take,
     ) -> Steps[None]:
         """Some changes from where each begins to the end, and what they did."""
         chain, live = self._chain, self._chain.room(len(group))

@@ -18,6 +18,7 @@ from workbench.scheme import Scheme
 from workbench.studies.attribute import explained, quantized_weights
 from workbench.studies.choice import find_matrices, read_assignment
 from workbench.studies.context import Context
+from workbench.studies.prompt_document import of_prompt
 
 TOP = 20
 NUMBERS = ("flow", "group_output", "group_error", "group_relative_error", "flow_lost")
@@ -77,11 +78,7 @@ def token_flow(
     rows = [row for one in matrices for row in _rows(one, found[one.name], sizes[one.name])]
     leading = sorted(rows, key=lambda row: -abs(row["flow"]))[:top]
     document = {
-        "model": {"id": loaded.identity.id, "digest": loaded.identity.digest},
-        "prompt": prompt,
-        "tokens": list(read.tokens),
-        "ids": read.ids[0].tolist(),
-        "special": list(read.special),
+        **of_prompt(loaded, prompt, read),
         "position": place,
         "target": aim.to_json(),
         "groups": len(rows),

@@ -82,7 +82,7 @@ def _score_by_blocks(loaded: LoadedModel, ids: Int64[Tensor, "one tok"]) -> Step
     def finish(matrices: Sequence[Matrix], sums: GradientSums) -> None:
         squares.extend(float(one.double().square().sum()) for one in sums.grad.values())
 
-    with room_for_pass(chain, find_matrices(loaded), {"grad"}, None):
+    with room_for_pass([chain], find_matrices(loaded), {"grad"}, None):
         loss = yield from within(chain_gradients(chain, lambda _: {}, finish, "one window"), 0.02, 0.9)
     with torch.no_grad():
         logits, targets = next_token_logits(loaded.model, {}, ids.to(loaded.model.device))

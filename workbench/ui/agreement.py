@@ -13,6 +13,7 @@ from workbench.figures.agreement import agreement_map
 from workbench.figures.frames import keep
 from workbench.figures.scores import metric_scatter
 from workbench.ui import compare, controls, picking, present, rows
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -102,7 +103,7 @@ def _draw_map(pairs: pd.DataFrame, value: str, within: str, chosen: tuple[str, s
     known = once(pairs, names).dropna(subset=value)
     middle = number(median(known[value].tolist()), 2) if len(known) else "none"
     picking.chart(
-        agreement_map(pairs, order, value=value, unit=VALUES[value], selected=held.index(chosen)),
+        drawing(agreement_map, pairs, order, value=value, unit=VALUES[value], selected=held.index(chosen)),
         alt=f"{VALUES[value]} of every two of {plural(len(names), 'metric')} over {within}; the median pair has "
         f"{middle}. Click a cell to see the two metrics channel by channel.",
         key="agreement-map",
@@ -128,8 +129,12 @@ def _draw_pair(channels: pd.DataFrame, pairs: pd.DataFrame, pair: tuple[str, str
     positive = bool((frame[["first", "second"]] > 0).to_numpy().all())
     names = list(pair) if pair[0] != pair[1] else [pair[0], f"{pair[0]} again"]
     present.chart(
-        metric_scatter(
-            frame, x=f"{pair[0]}, sum of the channel", y=f"{pair[1]}, sum of the channel", logarithmic=positive
+        drawing(
+            metric_scatter,
+            frame,
+            x=f"{pair[0]}, sum of the channel",
+            y=f"{pair[1]}, sum of the channel",
+            logarithmic=positive,
         ),
         alt=f"{plural(len(frame), 'input channel')} of {matrix} by {pair[0]} and by {pair[1]}; rank correlation "
         f"{number(correlation, 2)}.",

@@ -13,6 +13,7 @@ from workbench.figures.attention import head_grid, token_map
 from workbench.figures.frames import keep
 from workbench.ui import controls, picking, present, rows
 from workbench.ui.attribution import numbered
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, plotly_text, visible
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -85,7 +86,7 @@ def draw_grid(shown: Shown, column: str, unit: str, chosen: tuple[int, int]) -> 
     selected = next((at for at, one in enumerate(places) if tuple(one.values()) == chosen), None)
     most, least = rows.largest(frame, column), rows.smallest(frame, column)
     picking.chart(
-        head_grid(frame, value=column, unit=unit, selected=selected),
+        drawing(head_grid, frame, value=column, unit=unit, selected=selected),
         alt=f"Of each of {plural(len(frame), 'head')}, {unit}: from {number(least[column])} (layer {least['block']}, "
         f"head {least['head']}) to {number(most[column])} (layer {most['block']}, head {most['head']}).",
         key="head-grid",
@@ -131,7 +132,7 @@ def draw_map(shown: Shown, left_out: Sequence[int]) -> None:
     frame = without(frame, left_out).reset_index(drop=True)
     most = rows.largest(keep(frame, frame["position"] == len(tokens) - 1), "attention")
     present.chart(
-        token_map(frame, [plotly_text(token) for token in tokens]),
+        drawing(token_map, frame, [plotly_text(token) for token in tokens]),
         alt=f"Attention of {place_words(chosen)} over {plural(len(tokens), 'token')}. The last position looks most at "
         f"token {int(most['key']) + 1}, {visible(str(most['key_token']))}: {number(most['attention'])}.",
         key="token-map",

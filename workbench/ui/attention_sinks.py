@@ -9,6 +9,7 @@ from workbench.figures.attention import by_layer
 from workbench.ui import controls, present, rows
 from workbench.ui.attention import sinks_of
 from workbench.ui.attribution import numbered
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, visible
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -82,7 +83,7 @@ def _draw_lines(frame: pd.DataFrame, unit: str, key: str) -> None:
     told += f" in full precision and {number(most['quantized'])} quantized." if "quantized" in frame else "."
     shown = frame if unit == "phi" else frame.drop(columns="limit")
     present.chart(
-        by_layer(frame, unit=unit, limits=unit == "phi"),
+        drawing(by_layer, frame, unit=unit, limits=unit == "phi"),
         alt=told,
         key=key,
         table_of=shown.rename(columns={"block": "layer"}),

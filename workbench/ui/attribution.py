@@ -13,6 +13,7 @@ import streamlit as st
 from workbench.figures.tokens import compare_tokens
 from workbench.ui import compare, present
 from workbench.ui.attribution_units import Units, units_of
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, plotly_text, visible
 from workbench.ui.numbers import number, percent
 from workbench.ui.study import Shown
@@ -166,7 +167,7 @@ def draw_comparison(full: Shown, quantized: Shown, view: View | None = None) -> 
     frame = comparison(full, quantized, view or View())
     place, change = max(enumerate(frame["change"]), key=lambda item: abs(item[1]))
     present.chart(
-        compare_tokens(frame.assign(label=frame["token"].map(plotly_text)), unit="score"),
+        drawing(compare_tokens, frame.assign(label=frame["token"].map(plotly_text)), unit="score"),
         alt=f"Scores of {len(frame)} tokens in the full and in the quantized model. The largest change is at token "
         f"{place + 1}: {number(change, sign=True)}.",
         key="attribution-chart",

@@ -8,6 +8,7 @@ import streamlit as st
 from workbench.figures.attribution import attention_against_ablation
 from workbench.ui import choices, compare, present
 from workbench.ui.attribution import known, numbered
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, plotly_text
 from workbench.ui.numbers import number
 from workbench.ui.study import Shown
@@ -40,7 +41,7 @@ def draw(method: str, shown: Shown, ablation: Shown | None) -> None:
     st.write(markdown(told))
     drawn = frame.assign(label=frame["token"].map(plotly_text))
     present.chart(
-        attention_against_ablation(drawn),
+        drawing(attention_against_ablation, drawn),
         alt=f"Score by {method} against what is lost when a token is replaced, {len(frame)} tokens. {told}",
         key=f"ablation-{method}",
         table_of=numbered(frame),

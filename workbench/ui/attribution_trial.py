@@ -20,6 +20,7 @@ from workbench.ui.attribution_verdict import (
     verdict_sentences,
     verdict_table,
 )
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -124,7 +125,7 @@ def _draw_curves(shown: Shown) -> None:
                 f"{good} Grey: random orders. A token that goes is replaced ({document['removal']['replaced_by']})."
             )
             present.chart(
-                removal_curves(part, unit=unit, removed=removed),
+                drawing(removal_curves, part, unit=unit, removed=removed),
                 alt=f"{title}, {plural(len(document['methods']), 'method')} and {RANDOM} orders. Farthest from random: "
                 f"{best['name']} with an area of {number(best[f'{curve}_auc'])}, z {number(best[f'{curve}_z'], 2)}.",
                 key=f"trial-{curve}",
@@ -149,7 +150,7 @@ def _draw_agreement(shown: Shown) -> None:
     others = keep(pairs, pairs["method"] < pairs["other"]).dropna(subset=value)
     told = "" if others.empty else f"; from {number(min(others[value]), 2)} to {number(max(others[value]), 2)}"
     present.chart(
-        method_agreement(pairs, names, value=value, unit=AGREEMENTS[value]),
+        drawing(method_agreement, pairs, names, value=value, unit=AGREEMENTS[value]),
         alt=f"{AGREEMENTS[value].capitalize()} of every two of {plural(len(names), 'method')}{told}.",
         key="trial-agreement",
         table_of=pairs,

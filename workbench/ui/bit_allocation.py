@@ -19,6 +19,7 @@ from workbench.ui.bench import Bench
 from workbench.ui.budget import file_size
 from workbench.ui.defaults import Question
 from workbench.ui.desk import ORIGINS, Desk
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.mixing import COSTS
 from workbench.ui.numbers import number, percent, plural, size
@@ -71,7 +72,7 @@ def draw_bars(plan: Plan, matrices: list[Document], locks: Mapping[str, int], *,
     """A bar a matrix, with its table."""
     frame = plan_table(plan, matrices, locks)
     present.chart(
-        bit_bars(frame),
+        drawing(bit_bars, frame),
         alt=f"Bits of every matrix in the plan: {width_words(plan)}.",
         key=key,
         table_of=frame,

@@ -12,6 +12,7 @@ import streamlit as st
 from workbench.figures.court import cell_scatter, detach_curves, ratio_dots
 from workbench.figures.frames import keep
 from workbench.ui import controls, present, rows
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import NONE, number, percent, plural
 from workbench.ui.study import Shown
@@ -55,7 +56,7 @@ def _draw_ratios(metrics: Sequence[Mapping[str, Any]], totals: pd.DataFrame) -> 
         return
     best = rows.smallest(drawn.assign(apart=[abs(math.log(ratio)) for ratio in drawn["ratio"]]), "apart")
     present.chart(
-        ratio_dots(drawn),
+        drawing(ratio_dots, drawn),
         alt=f"Predicted over measured change of {plural(len(set(drawn['metric'])), 'metric')} at "
         f"{plural(len(totals), 'width')}. Nearest to one: {best['metric']} at {best['bits']} bits with "
         f"{number(best['ratio'])}.",
@@ -118,7 +119,8 @@ def draw_cells(shown: Shown) -> None:
         return
     with_unit = metric != "output_error"
     present.chart(
-        cell_scatter(
+        drawing(
+            cell_scatter,
             drawn,
             unit="predicted rise of the loss, nats" if with_unit else "relative error of the outputs",
             diagonal=with_unit,
@@ -144,7 +146,7 @@ def draw_detached(shown: Shown) -> None:
     best = rows.smallest(largest, where)
     floor = keep(largest, largest["metric"] == "random")[where].tolist()
     present.chart(
-        detach_curves(frame, value=where, unit="rise of the loss that is left, nats"),
+        drawing(detach_curves, frame, value=where, unit="rise of the loss that is left, nats"),
         alt=f"Loss left over by share of weights kept for {plural(len(set(frame['metric'])), 'metric')}. At "
         f"{percent(best['share'])} the best is {best['metric']} with {number(best[where])}.",
         key="court-detached",

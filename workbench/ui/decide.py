@@ -15,6 +15,7 @@ from workbench.ui import controls, defaults, mixing, present, rows, study
 from workbench.ui.budget import as_asked
 from workbench.ui.defaults import Limits, Mix, Texts
 from workbench.ui.desk import Desk
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, plural
 from workbench.ui.study import Shown
@@ -71,7 +72,7 @@ def _draw(shown: Shown, desk: Desk) -> None:
     basis = "calibration text that no plan was made on" if text["unseen"] else "the calibration text itself"
     st.caption(f"Decided on {text['tokens']:,} tokens of {basis}. {markdown(document['note'] or '')}")
     present.chart(
-        candidate_dots(frame),
+        drawing(candidate_dots, frame),
         alt=f"Predicted and measured rise of the loss of {plural(len(frame), 'candidate')}; taken: {taken['label']} "
         f"with {number(taken['delta_loss'], sign=True)} nats at {number(taken['stored_bits'])} stored bits.",
         key="candidates",

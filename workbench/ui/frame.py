@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import Page
 
 from workbench.errors import WorkbenchError, shown
-from workbench.ui import address, choices, memory, session
+from workbench.ui import address, choices, lasting, memory, session
 from workbench.ui.escape import markdown
 
 NAME = "Salience Workbench"
@@ -22,6 +22,8 @@ STYLE = """<style>
 /* small print nearly as dark as other text: the theme's own is too pale to be read with ease */
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * { color: inherit; }
 [data-testid="stCaptionContainer"] { opacity: 0.85; }
+/* on a narrow screen a row of buttons goes on below: of those that are scrolled out of sight nobody knows */
+[data-testid="stButtonGroup"] > [role] { flex-wrap: wrap; overflow-x: visible; }
 </style>"""
 
 DARK_STYLE = """<style>
@@ -43,6 +45,7 @@ def configure() -> None:
 
 def draw(page: Page) -> None:
     """Draw the sidebar and run the page; a `WorkbenchError` becomes its one sentence."""
+    lasting.begin_run()
     st.html(STYLE + (DARK_STYLE if st.context.theme.type == "dark" else ""))
     address.begin(page.url_path)
     try:
@@ -64,6 +67,7 @@ def draw(page: Page) -> None:
     except WorkbenchError as error:
         st.error(markdown(error), icon=":material/error:")
     address.finish()
+    lasting.end_run(page.url_path)
 
 
 def _draw_exposure() -> None:

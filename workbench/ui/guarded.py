@@ -11,6 +11,7 @@ from workbench.figures.allocation import guard_steps
 from workbench.ui import controls, defaults, present, reasons_curve, session, study
 from workbench.ui.defaults import Guard, Limits, Mix, Texts
 from workbench.ui.desk import Desk
+from workbench.ui.drawing import drawing
 from workbench.ui.mixing import SOLVED_ON
 from workbench.ui.numbers import number, plural
 from workbench.ui.study import Shown
@@ -76,7 +77,7 @@ def _draw(shown: Shown, desk: Desk) -> None:
             args=(document["plan"], "guarded"), help="It takes the place of the plan above.",
         )  # fmt: skip
     present.chart(
-        guard_steps(frame, max_kl=max_kl, min_agreement=least),
+        drawing(guard_steps, frame, max_kl=max_kl, min_agreement=least),
         alt=f"Divergence{'' if least is None else ' and agreement of maps'} of {plural(len(frame), 'plan')} that were "
         f"tried, from {number(sizes[0])} to {number(sizes[-1])} stored bits; the "
         "last one keeps what was asked.",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from workbench.estimates.record import Record
 from workbench.jobs.job import LONG, Job
 from workbench.ui import links, session
 from workbench.ui.escape import markdown
 from workbench.ui.navigation import TITLES
-from workbench.ui.numbers import duration
+from workbench.ui.numbers import duration, size
 from workbench.ui.study import POLL, job_words
 from workbench.ui.words import kind_label, summary
 
@@ -47,7 +49,7 @@ def _active(identifiers: list[str]) -> None:
     for job in jobs:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             _badge(job)
-            words = f"**{markdown(kind_label(job.kind))}** {markdown(summary(job.spec))}: {job_words(job)}"
+            words = f"**{markdown(kind_label(job.kind))}**: {markdown(summary(job.spec))}; {job_words(job)}"
             st.progress(job.share, text=words)
             st.button(
                 "Cancel", key=f"cancel-{job.id}", icon=":material/close:", on_click=session.cancel, args=(job.id,)
@@ -79,21 +81,37 @@ def worker_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def draw_history(jobs: list[Job]) -> None:
-    """The jobs that ended, newest first, each with what can be done with it."""
+def draw_history(jobs: list[Job], records: Mapping[str, Record]) -> None:
+    """The jobs that ended, newest first, each with what can be done with it and what was expected of it."""
     if not jobs:
         st.caption("No study has been computed on this computer yet.")
     for job in jobs:
         with st.container(border=True, key=f"job-{job.id}"):
-            state, what, when, act = st.columns([2, 8, 4, 3], vertical_alignment="center")
+            state, what, when, act = st.columns([3, 9, 3, 3], vertical_alignment="center")
             with state:
                 _badge(job)
-            what.markdown(f"**{markdown(kind_label(job.kind))}** {markdown(summary(job.spec))}")
-            when.caption(f"{_ago(job)}, took {_took(job)}")
+            with what:
+                _draw_ended(job, records.get(job.id))
+            when.caption(_ago(job) if job.id in records else f"{_ago(job)}, took {_took(job)}")
             with act:
                 _act(job)
-            if job.error:
-                st.markdown(markdown(job.error))
+
+
+def _draw_ended(job: Job, record: Record | None) -> None:
+    """What was asked, and what came of it."""
+    st.markdown(f"**{markdown(kind_label(job.kind))}**: {markdown(summary(job.spec))}")
+    if job.error:
+        st.markdown(markdown(job.error))
+    if record is not None:
+        st.caption(outcome(record))
+
+
+def outcome(record: Record) -> str:
+    """What was expected of a study and what it took, in a sentence."""
+    return (
+        f"Expected about {duration(record.seconds)} and {size(record.peak)}; took {duration(record.took)} and "
+        f"{size(record.held)}."
+    )
 
 
 def _act(job: Job) -> None:
@@ -126,7 +144,7 @@ def _badge(job: Job) -> None:
     st.badge(word, color=colour, icon=icon)  # pyright: ignore[reportArgumentType]
 
 
-def job_table(jobs: list[Job]) -> pd.DataFrame:
+def job_table(jobs: list[Job], records: Mapping[str, Record]) -> pd.DataFrame:
     """One row a job, for sorting and for the CSV file."""
     return pd.DataFrame(
         [
@@ -137,12 +155,25 @@ def job_table(jobs: list[Job]) -> pd.DataFrame:
                 "state": job.state,
                 "done": f"{job.share:.0%}",
                 "seconds": _seconds(job),
+                **_expected(records.get(job.id)),
                 "error": job.error,
                 "id": job.id,
             }
             for job in jobs
         ]
     )
+
+
+def _expected(record: Record | None) -> dict[str, float | None]:
+    """The columns of estimate and truth; empty where nothing was foretold."""
+    if record is None:
+        return dict.fromkeys(("expected seconds", "study seconds", "expected GB", "most GB"))
+    return {
+        "expected seconds": round(record.seconds, 1),
+        "study seconds": round(record.took, 1),
+        "expected GB": round(record.peak / 1e9, 3),
+        "most GB": round(record.held / 1e9, 3),
+    }
 
 
 def _seconds(job: Job) -> float | None:

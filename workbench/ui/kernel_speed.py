@@ -10,6 +10,7 @@ from workbench.figures.frames import keep
 from workbench.figures.speed import bar_name, kernel_bars
 from workbench.ui import defaults, present, rows, study
 from workbench.ui.defaults import Spec
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural, size
 from workbench.ui.study import Shown
@@ -53,7 +54,7 @@ def _draw(shown: Shown) -> None:
     )
     best = rows.largest(frame, "share_of_copy")
     present.chart(
-        kernel_bars(frame),
+        drawing(kernel_bars, frame),
         alt=f"Rate of {plural(len(frame), 'kernel')} as a share of the copy rate. The highest is "
         f"{bar_name(str(best['operation']), best['bits'])} with {percent(best['share_of_copy'])}.",
         key="kernel-bars",

@@ -12,6 +12,7 @@ import streamlit as st
 from workbench.figures.errors import error_map
 from workbench.figures.frames import keep
 from workbench.ui import controls, picking, present, rows
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, plural
 
@@ -61,7 +62,8 @@ def draw_map(frame: pd.DataFrame, error: str, matrix: str, label: str) -> None:
     names = list(table["matrix"])
     st.write(best_sentence(held, error))
     picking.chart(
-        error_map(
+        drawing(
+            error_map,
             held,
             value=error,
             unit=ERRORS[error],

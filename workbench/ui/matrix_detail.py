@@ -12,6 +12,7 @@ import streamlit as st
 from workbench.figures.errors import channel_errors, grid_levels, weight_histogram
 from workbench.ui import present, rows
 from workbench.ui.defaults import scheme_label
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -69,7 +70,7 @@ def _draw_weights(bins: pd.DataFrame) -> None:
     st.markdown("The weights before and after")
     used = sum(count > 0 for count in bins["quantized"])
     present.chart(
-        weight_histogram(bins),
+        drawing(weight_histogram, bins),
         alt=f"Histogram of the weights from {number(bins['low'].iloc[0])} to {number(bins['high'].iloc[-1])} before "
         f"and after quantization; afterwards {used} of {len(bins)} bins hold weights, before "
         f"{sum(count > 0 for count in bins['original'])}.",
@@ -83,7 +84,7 @@ def _draw_channels(channels: pd.DataFrame) -> None:
     st.markdown("Which outputs suffer")
     worst = rows.largest(channels, "output_error")
     present.chart(
-        channel_errors(channels),
+        drawing(channel_errors, channels),
         alt=f"Relative error of {plural(len(channels), 'output channel')}; the worst is channel "
         f"{int(worst['channel'])} with {number(worst['output_error'])}, the median is "
         f"{number(median(channels['output_error'].tolist()))}.",
@@ -101,7 +102,7 @@ def _draw_levels(levels: pd.DataFrame, levels_of: str) -> None:
         return
     used, values = sum(count > 0 for count in levels["count"]), levels["value"].tolist()
     present.chart(
-        grid_levels(levels, counted=counted),
+        drawing(grid_levels, levels, counted=counted),
         alt=f"{plural(len(levels), 'level')} from {number(min(values))} to {number(max(values))}; "
         f"{used} of them are used by {place}.",
         key="detail-levels",

@@ -27,8 +27,9 @@ def memory_bar() -> None:
         key=KEY,
         limit=20,
         placeholder="none",
-        help="Such as 4GiB; empty for the memory that is free. A model that is too large for it is read from its files "
-        "block by block, with equal results. Python itself takes about 0.4 GiB beside it.",
+        help="Such as 4GiB; empty for the memory that is free. It counts the weights in memory and the work on them; "
+        "Python itself takes 0.4 to 0.6 GiB beside it. A model that is too large for it is read from its files block "
+        "by block, with equal results.",
     )
     _read(given)
 

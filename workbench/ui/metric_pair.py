@@ -8,6 +8,7 @@ import streamlit as st
 from workbench.figures.labels import role_labels
 from workbench.figures.scores import metric_scatter
 from workbench.ui import compare, controls, present
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number
 from workbench.ui.salience import MEASURES, part_of
@@ -29,7 +30,7 @@ def draw_comparison(first: Shown, second: Shown, names: tuple[str, str], measure
     positive = bool((frame[["first", "second"]] > 0).to_numpy().all())
     what = MEASURES[measure] if level == "matrices" else "sum of the channel"
     present.chart(
-        metric_scatter(frame, x=f"{names[0]}, {what}", y=f"{names[1]}, {what}", logarithmic=positive),
+        drawing(metric_scatter, frame, x=f"{names[0]}, {what}", y=f"{names[1]}, {what}", logarithmic=positive),
         alt=f"Scores of {len(frame)} {level} by {names[0]} and by {names[1]}; rank agreement {number(agreement, 2)}.",
         key="salience-comparison",
         table_of=frame.drop(columns="group").rename(columns={"first": names[0], "second": names[1]}),

@@ -12,6 +12,7 @@ from workbench.figures.frames import keep
 from workbench.ui import choices, controls, defaults, present, rows, sentences, session
 from workbench.ui.attribution import ranked_tokens
 from workbench.ui.defaults import Question
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import NONE, TIMES, number, percent, size
 from workbench.ui.study import Shown, study
@@ -93,7 +94,7 @@ def _draw_token(question: Question, position: int) -> None:
             f"**The matrices at token {position + 1}, {token}**, by gradient {TIMES} weight: what passes through."
         )
         present.chart(
-            block_map(frame, value="magnitude", unit=f"gradient {TIMES} weight", selected=strongest["matrix"]),
+            drawing(block_map, frame, value="magnitude", unit=f"gradient {TIMES} weight", selected=strongest["matrix"]),
             alt=f"Gradient times weight of every matrix at token {position + 1}; the strongest is "
             f"{strongest['matrix']} with {number(strongest['magnitude'])}.",
             key="overview-token-map",
@@ -113,7 +114,7 @@ def _draw_salience(weights: Shown, metric: str) -> None:
         st.markdown(f"**The matrices by salience** ({markdown(metric)}), over the whole calibration text.")
         _draw_summary(metric)
         present.chart(
-            block_map(frame, value="mean", unit=f"mean {metric}", selected=first["matrix"]),
+            drawing(block_map, frame, value="mean", unit=f"mean {metric}", selected=first["matrix"]),
             alt=f"Mean {metric} of every matrix; the largest is {first['matrix']} with {number(first['mean'])}.",
             key="overview-salience-map",
             table_of=frame,

@@ -11,17 +11,17 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from workbench.ui import address, present, session
+from workbench.ui.drawing import Drawing
 
 Choices = Mapping[str, Any]
 """Key of a control -> the value that it takes."""
 
 
 def chart(
-    figure: go.Figure,
+    figure: Drawing,
     *,
     alt: str,
     key: str,

@@ -8,6 +8,7 @@ import streamlit as st
 from workbench.allocation.plan import Plan, read_plan
 from workbench.figures.allocation import difference_bars
 from workbench.ui import present, rows
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, plural
 from workbench.ui.plans import Document, difference_table, width_words, widths_of
@@ -29,7 +30,7 @@ def draw(points: Points, labels: tuple[str, str], matrices: list[Document]) -> N
     wider, narrower = (sum(sign * change > 0 for change in drawn["change"].tolist()) for sign in (1, -1))
     st.write(f"The second plan treats {plural(len(frame), 'matrix', 'matrices')} otherwise than the first.")
     present.chart(
-        difference_bars(drawn),
+        drawing(difference_bars, drawn),
         alt=f"Width of every matrix in the second plan minus its width in the first: {wider} are wider, {narrower} "
         "narrower.",
         key="plan-pair",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
+from workbench.ui.drawing import Drawing, plain
 from workbench.ui.escape import cell, markdown
 from workbench.ui.numbers import duration, number, percent, plural, size
 
@@ -35,7 +35,7 @@ _CHART = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["
 
 
 def chart(
-    figure: go.Figure,
+    figure: Drawing,
     *,
     alt: str,
     key: str,
@@ -47,7 +47,7 @@ def chart(
     """Draw a figure, its alternative text, and below it the same numbers as a table with a CSV file.
 
     Args:
-        figure: what `workbench.figures` made.
+        figure: what `workbench.figures` makes, as `drawing` stands for it.
         alt: the chart in one sentence with its numbers, for those who do not see it.
         key: unique on the page.
         table_of: the numbers that the figure shows.
@@ -63,21 +63,10 @@ def chart(
     return points(state) if selectable else []
 
 
-def plot(figure: go.Figure, *, alt: str, key: str, on_select: Any = "ignore") -> Any:
+def plot(figure: Drawing, *, alt: str, key: str, on_select: Any = "ignore") -> Any:
     """Draw a figure alone; returns its selection state. `on_select` is as `st.plotly_chart` takes it."""
-    _ink(figure)
-    return st.plotly_chart(figure, key=key, on_select=on_select, selection_mode="points", config=_CHART, alt=alt)
-
-
-def _ink(figure: go.Figure) -> None:
-    """Write axes and colour bars in the full text colour; the theme's own is too pale for small text (3.9 to 1)."""
-    colour = INK[st.context.theme.type or "light"]
-    figure.update_layout(font_color=colour)
-    for axes in (figure.update_xaxes, figure.update_yaxes):
-        axes(tickfont_color=colour, title_font_color=colour)
-    figure.update_traces(
-        colorbar={"tickfont": {"color": colour}, "title": {"font": {"color": colour}}}, selector="heatmap"
-    )
+    ready = plain(figure, INK[st.context.theme.type or "light"])
+    return st.plotly_chart(ready, key=key, on_select=on_select, selection_mode="points", config=_CHART, alt=alt)
 
 
 def points(state: Any) -> list[dict[str, Any]]:

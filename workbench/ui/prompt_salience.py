@@ -11,6 +11,7 @@ import streamlit as st
 from workbench.figures.blocks import block_map
 from workbench.figures.scores import metric_scatter
 from workbench.ui import compare, controls, picking, present, rows
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.salience import part_of
@@ -64,7 +65,7 @@ def _draw_map(frame: pd.DataFrame, measure: str, chosen: str) -> None:
     names, unit = list(frame["matrix"]), MEASURES[measure]
     least = rows.smallest(frame, measure)
     picking.chart(
-        block_map(frame, value=measure, unit=unit, selected=chosen, logarithmic=False),
+        drawing(block_map, frame, value=measure, unit=unit, selected=chosen, logarithmic=False),
         alt=f"{unit} between prompt and calibration text, of {plural(len(frame), 'matrix', 'matrices')}. Least: "
         f"{least['matrix']} with {_written(measure, least[measure])}.",
         key="coverage-map",
@@ -86,7 +87,7 @@ def _draw_channels(channels: pd.DataFrame, matrix: str) -> None:
     positive = bool((frame[["first", "second"]] > 0).to_numpy().all())
     unit = "share of the salience on the"
     present.chart(
-        metric_scatter(frame, x=f"{unit} calibration text", y=f"{unit} prompt", logarithmic=positive),
+        drawing(metric_scatter, frame, x=f"{unit} calibration text", y=f"{unit} prompt", logarithmic=positive),
         alt=f"{plural(len(frame), 'input channel')} of {matrix}: its share of the salience on the calibration text and "
         f"on the prompt; rank correlation {number(correlation, 2)}.",
         key="coverage-channels",

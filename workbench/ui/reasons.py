@@ -12,6 +12,7 @@ from workbench.figures.tokens import compare_tokens
 from workbench.ui import controls, defaults, present, reasons_verdict
 from workbench.ui.attribution import completeness, known, numbered
 from workbench.ui.defaults import LIKELIEST, Explained
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, plotly_text, visible
 from workbench.ui.numbers import number
 from workbench.ui.study import Shown
@@ -129,7 +130,7 @@ def draw_comparison(shown: Shown) -> None:
     frame = comparison(row_of(shown))
     place, change = max(enumerate(frame["change"]), key=lambda item: abs(item[1]))
     present.chart(
-        compare_tokens(frame.assign(label=frame["token"].map(plotly_text)), unit="score"),
+        drawing(compare_tokens, frame.assign(label=frame["token"].map(plotly_text)), unit="score"),
         alt=f"Scores of {len(frame)} tokens in the full and in the quantized model. The largest change is at token "
         f"{place + 1}, {visible(frame['token'].iloc[place])}: {number(change, sign=True)}.",
         key="reasons-chart",

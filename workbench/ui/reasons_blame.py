@@ -11,6 +11,7 @@ from workbench.figures.blame import blame_bars
 from workbench.figures.frames import keep
 from workbench.ui import present
 from workbench.ui.attribution import numbered
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, plotly_text, visible
 from workbench.ui.numbers import number, percent
 from workbench.ui.sentences import quoted
@@ -67,7 +68,9 @@ def _draw_list(shown: Shown) -> None:
     frame = ranked(shown)
     top = frame.head(LISTED)
     present.chart(
-        blame_bars(top.assign(label=_labels(top)), series=["blame"], unit="divergence that goes without it, nats"),
+        drawing(
+            blame_bars, top.assign(label=_labels(top)), series=["blame"], unit="divergence that goes without it, nats"
+        ),
         alt=f"The {len(top)} tokens to blame most, worst first: "
         + ", ".join(
             f"{visible(token)} {number(blame)}" for token, blame in zip(top["token"], top["blame"], strict=True)
@@ -94,7 +97,7 @@ def draw_change(before: Shown, after: Shown) -> None:
     frame = frame.assign(**{AFTER: [scores[place] for place in frame["position"]]})
     top = frame.head(LISTED)
     present.chart(
-        blame_bars(top.assign(label=_labels(top)), series=[BEFORE, AFTER], unit="blame, nats"),
+        drawing(blame_bars, top.assign(label=_labels(top)), series=[BEFORE, AFTER], unit="blame, nats"),
         alt=f"Blame of the {len(top)} worst tokens before and with the added text. The divergence was {number(old)} "
         f"and is {number(new)} nats.",
         key="blame-change",

@@ -12,6 +12,7 @@ from workbench.figures.drift import answer_curve, drift_curve
 from workbench.figures.frames import keep
 from workbench.ui import controls, defaults, present, rows, session, traits
 from workbench.ui.defaults import PROMPT_LIMIT, Spec
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, plural
 from workbench.ui.study import Shown
@@ -107,7 +108,7 @@ def _draw_maps(shown: Shown, frame: pd.DataFrame, measure: str, selected: str) -
     floors = {name: one.get(measure) for name, one in shown.document["floors"].items()}
     worst = rows.smallest(frame, measure)
     present.chart(
-        drift_curve(held, value=measure, unit=MEASURES[measure], floors=floors, selected=selected),
+        drawing(drift_curve, held, value=measure, unit=MEASURES[measure], floors=floors, selected=selected),
         alt=f"{MEASURES[measure].capitalize()} of {plural(len(set(frame['method'])), 'method')} by width, mean over "
         f"{plural(len(shown.document['prompts']), 'prompt')}. Least: {worst['method']} at {worst['width']}, "
         f"{number(worst[measure])}.",
@@ -132,7 +133,7 @@ def _draw_answers(frame: pd.DataFrame, selected: str, prompts: int) -> None:
         share = column == "top1_agreement"
         worst = rows.smallest(answers, column) if share else rows.largest(answers, column)
         present.chart(
-            answer_curve(answers, value=column, unit=unit, most=1 if share else None, selected=selected),
+            drawing(answer_curve, answers, value=column, unit=unit, most=1 if share else None, selected=selected),
             alt=f"{unit.capitalize()} by width, over {plural(prompts, 'prompt')}. Worst at {worst['width']}: "
             f"{number(worst[column])}.",
             key=f"answers-{column}",

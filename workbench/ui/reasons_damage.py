@@ -12,6 +12,7 @@ from workbench.figures.damage import damage_heat
 from workbench.ui import controls, picking
 from workbench.ui.attribution import TOLERANCE
 from workbench.ui.damage_sums import ALL, Map, added_up, cell_sentence, full_colour, wide_table
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, plotly_text, visible
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -111,7 +112,8 @@ def _draw_map(held: Map, unit: str, row: int, token: int) -> None:
     worst = max(rows, key=held.row_sum), max(drawn, key=held.token_sum)
     table = wide_table(held)
     picking.chart(
-        damage_heat(
+        drawing(
+            damage_heat,
             frame,
             held.rows,
             [plotly_text(held.tokens[place]) for place in drawn],

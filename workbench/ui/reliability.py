@@ -13,6 +13,7 @@ from workbench.figures.reliability import error_bars, trust_map
 from workbench.ui import controls, defaults, present, rows, session, study
 from workbench.ui.attribution import numbered
 from workbench.ui.defaults import Explained, Spec
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, plotly_text, visible
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -104,7 +105,7 @@ def _draw_bars(shown: Shown, method: rows.Row) -> None:
     held = drawn.assign(label=drawn["token"].map(plotly_text), steady=steady)
     strongest = rows.largest(tokens.assign(size=tokens["mean_score"].abs()), "size")
     present.chart(
-        error_bars(held, unit=f"score by {name}, mean of draws"),
+        drawing(error_bars, held, unit=f"score by {name}, mean of draws"),
         alt=f"Scores of {plural(len(drawn), 'token')} by {name} with error bars; {int(method['unsteady'])} are "
         f"unsteady. The strongest is token {int(strongest['position']) + 1}, {number(strongest['mean_score'])} with a "
         f"standard deviation of {number(strongest['score_sd'])}.",
@@ -142,7 +143,7 @@ def _draw_methods(frame: pd.DataFrame) -> None:
         "weights are shuffled. Both are best near zero."
     )
     present.chart(
-        trust_map(known),
+        drawing(trust_map, known),
         alt=f"{plural(len(known), 'method')} by fragility and blindness. Most fragile: {fragile['method']}, "
         f"{number(fragile['fragility'])}. Most blind: {blind['method']}, {number(blind['blindness'])}.",
         key="trust-map",

@@ -14,6 +14,7 @@ from workbench.figures.blocks import block_map
 from workbench.figures.frames import keep
 from workbench.figures.scores import channel_profile, coverage_curve, score_histogram
 from workbench.ui import controls, picking, present, rows, salience_scope
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.salience_scope import COUNTED, Scoped
@@ -62,7 +63,7 @@ def draw_map(shown: Scoped, measure: str, logarithmic: bool, chosen: str) -> Non
         words += f". Largest: {most['matrix']}, {number(most[measure])}; "
         words += f"smallest: {least['matrix']}, {number(least[measure])}"
     picking.chart(
-        block_map(frame, value=measure, unit=unit, selected=chosen, logarithmic=logarithmic),
+        drawing(block_map, frame, value=measure, unit=unit, selected=chosen, logarithmic=logarithmic),
         alt=words + ".",
         key="salience-map",
         places=[{"matrix": name} for name in names],
@@ -152,7 +153,7 @@ def _draw_coverage(points: pd.DataFrame, counted: str) -> None:
     held = share_held(points, share)
     st.markdown(f"The top **{percent(share)}** hold **{percent(held)}** of the salience.")
     present.chart(
-        coverage_curve(points, counted=counted, marked=(share, held), name=name),
+        drawing(coverage_curve, points, counted=counted, marked=(share, held), name=name),
         alt=f"Share of the salience held by the most salient {counted}: the top {percent(share)} hold {percent(held)}.",
         key="salience-coverage",
         table_of=points,
@@ -167,7 +168,7 @@ def _draw_histogram(bins: pd.DataFrame, metric: str, counted: str) -> None:
         return
     peak = rows.largest(bins, "count")
     present.chart(
-        score_histogram(bins, unit=metric, counted=counted),
+        drawing(score_histogram, bins, unit=metric, counted=counted),
         alt=f"Histogram of log10 of {metric} over {len(bins)} bins; the fullest, from {number(peak['low'])} to "
         f"{number(peak['high'])}, has {int(peak['count']):,} {counted}.",
         key="salience-histogram",
@@ -180,7 +181,7 @@ def _draw_channels(channels: pd.DataFrame, metric: str) -> None:
     st.markdown("Where along its inputs the salience lies")
     first = rows.largest(channels, "score")
     present.chart(
-        channel_profile(channels, unit=metric),
+        drawing(channel_profile, channels, unit=metric),
         alt=f"{metric} of {plural(len(channels), 'input channel')}; the largest is channel {int(first['channel'])} "
         f"with {number(first['score'])}, the median is {number(median(channels['score'].tolist()))}.",
         key="salience-channels",

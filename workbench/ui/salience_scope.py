@@ -10,6 +10,7 @@ import streamlit as st
 from workbench.figures.frames import keep
 from workbench.figures.weight_map import weight_map
 from workbench.ui import choices, controls, present, rows
+from workbench.ui.drawing import drawing
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
 
@@ -97,7 +98,7 @@ def draw_picture(found: Shown, matrix: str, logarithmic: bool) -> None:
     spans = [_run(cells[name].unique().tolist()) for name in ("output", "input")]
     st.caption(f"Each cell is the mean over {plural(spans[0], 'output')} and {plural(spans[1], 'input')}.")
     present.chart(
-        weight_map(cells, unit=found.document["metric"], logarithmic=logarithmic),
+        drawing(weight_map, cells, unit=found.document["metric"], logarithmic=logarithmic),
         alt=f"{plural(len(cells), 'cell')} of {spans[0]} outputs by {spans[1]} inputs, each the mean of its weights; "
         f"the brightest begins at output {int(most['output'])}, input {int(most['input'])}: {number(most['score'])}.",
         key="salience-picture",

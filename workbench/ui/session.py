@@ -14,6 +14,9 @@ from workbench.errors import WorkbenchError
 from workbench.jobs.client import Client
 from workbench.ui.memory import limited
 
+ANEW = 1.0
+"""Seconds after which the methods are read again."""
+
 
 class NotReady(WorkbenchError):
     """The worker has not yet published what a page needs; the app's frame waits and runs the page again."""
@@ -33,10 +36,17 @@ def descriptions(kind: str) -> dict[str, dict[str, Any]]:
     Raises:
         NotReady: the worker is still starting and has never published its methods on this computer.
     """
-    listed = client().methods().get(kind, [])
+    listed = _methods().get(kind, [])
     if not listed:
+        _methods.clear()
         raise NotReady("The worker is starting and has not listed its methods yet.")
     return {method["name"]: method for method in listed}
+
+
+@st.cache_resource(show_spinner=False, ttl=ANEW)
+def _methods() -> dict[str, list[dict[str, Any]]]:
+    """What the worker has published, read once for all the controls of a run."""
+    return client().methods()
 
 
 def ask(kind: str, spec: dict[str, Any], priority: int, slot: str) -> None:

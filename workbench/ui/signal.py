@@ -10,6 +10,7 @@ from workbench.figures.frames import keep
 from workbench.figures.signal import signal_by_depth
 from workbench.ui import defaults, present, rows, study
 from workbench.ui.defaults import Spec, Texts
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.layer_error import labels_of, named
 from workbench.ui.numbers import number, percent, plural
@@ -48,7 +49,9 @@ def _draw(shown: Shown, chosen: str) -> None:
         f"{percent(worst['signal_error'])} ({markdown(worst['label'])})."
     )
     present.chart(
-        signal_by_depth(frame.assign(kind=[kinds[label] for label in frame["label"]]), full=full, selected=chosen),
+        drawing(
+            signal_by_depth, frame.assign(kind=[kinds[label] for label in frame["label"]]), full=full, selected=chosen
+        ),
         alt=f"Mean square, variance and signal error of the hidden states behind "
         f"{plural(len(set(frame['block'])), 'block')}, in the full model and under "
         f"{plural(len(labels) - 1, 'choice')}: {named(labels[1:])}. The largest signal error behind the last block is "

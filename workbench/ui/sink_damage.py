@@ -15,6 +15,7 @@ from workbench.figures.sink_damage import mass_and_damage
 from workbench.ui import defaults, present, rows, study
 from workbench.ui.attention import part
 from workbench.ui.defaults import Spec, Texts
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, visible
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -105,7 +106,7 @@ def _draw_layers(maps: Shown, damage: Shown, *, phi: bool) -> None:
     left, right = st.columns(2, gap="large") if phi else (st.container(), None)
     with left:
         present.chart(
-            mass_and_damage(frame, even=sinks["even_share"]),
+            drawing(mass_and_damage, frame, even=sinks["even_share"]),
             alt=f"Share of attention and of damage on {watched} in {plural(len(frame), 'layer')}. Most damage in layer "
             f"{most['block']}: {number(most['damage'])}, with {number(most['attention'])} of the attention.",
             key="sink-mass",
@@ -121,7 +122,7 @@ def _draw_phi(table: pd.DataFrame) -> None:
     frame = pd.DataFrame({"block": table["block"], "full": table["full_phi"], "quantized": table["quantized_phi"]})
     most = rows.largest(frame, "full")
     present.chart(
-        by_layer(frame, unit="phi of these tokens"),
+        drawing(by_layer, frame, unit="phi of these tokens"),
         alt=f"Phi of these tokens in {plural(len(frame), 'layer')}; most in layer {most['block']}: "
         f"{number(most['full'])} in full precision, {number(most['quantized'])} quantized.",
         key="sink-damage-phi",

@@ -12,6 +12,7 @@ from workbench.figures.labels import block_name, role_labels
 from workbench.figures.token_flow import group_bars
 from workbench.ui import controls, defaults, present, study
 from workbench.ui.defaults import Explained, Spec, Texts
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown, visible
 from workbench.ui.numbers import number, percent, plural
 from workbench.ui.study import Shown
@@ -61,7 +62,7 @@ def draw(shown: Shown) -> None:
     first = top.head(1).to_dict("records")[0]
     columns = ["label", "flow", "flow_lost", "group_output", "group_error", "group_relative_error", "matrix"]
     present.chart(
-        group_bars(top, unit=str(document["target"]["label"])),
+        drawing(group_bars, top, unit=str(document["target"]["label"])),
         alt=f"What {plural(len(top), 'group')} of weights carry at token {document['position'] + 1}. Most: "
         f"{first['label']}, {number(first['flow'], sign=True)}.",
         key="flow-bars",

@@ -17,6 +17,7 @@ from workbench.figures.tradeoff import tradeoff_scatter
 from workbench.ui import controls, picking, rows
 from workbench.ui.defaults import Spec, scheme_label
 from workbench.ui.desk import Desk
+from workbench.ui.drawing import drawing
 from workbench.ui.escape import markdown
 from workbench.ui.numbers import number, plural
 from workbench.ui.plans import bare
@@ -132,7 +133,7 @@ def draw_chart(
     best, lost = rows.smallest(finite, "perplexity"), len(frame) - len(finite)
     labels = list(frame["label"])
     picking.chart(
-        tradeoff_scatter(frame, reference=reference, selected=chosen, pinned=pinned),
+        drawing(tradeoff_scatter, frame, reference=reference, selected=chosen, pinned=pinned),
         alt=f"Stored bits against perplexity of {plural(len(finite), 'point')}; the full model has "
         f"{number(reference)}. Nearest to it: {best['label']} with {number(best['perplexity'])} at "
         f"{number(best['stored_bits'])} stored bits.",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -50,7 +49,10 @@ class Absorber:
 
     def folded(self, task: BlockTask, factor: Float[Tensor, " in"]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The matrix `[out, in]`, and the norm and biases, with a factor a channel multiplied in; by parameter name."""
-        find = partial(parameter_of, task.walk.model)
+
+        def find(name: str) -> Tensor:  # where the factor lies: task's weights do, whatever device the model is on
+            return parameter_of(task.walk.model, name).to(factor.device)
+
         if self.matrix is not None:
             rows = self.rows(factor)
             weights = {self.matrix.name: task.weights[self.matrix.name] * rows[:, None]}
@@ -124,7 +126,7 @@ class _Probe:
 
     def _run(self, weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> Tensor | None:
         """The block's output; None when the site's input is not what it has to be."""
-        expected = self.input * self.factor
+        expected = self.input * self.factor.to(self.input.device)
 
         def compare(first: Tensor, _: object) -> None:
             if not torch.allclose(first, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max())):

@@ -15,7 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.linalg import topk_mask
+from workbench.ordering import topk_mask
 from workbench.progress import Steps, within
 from workbench.quantizers.driving.model_task import ModelTask
 from workbench.quantizers.weight import QuantizedWeight

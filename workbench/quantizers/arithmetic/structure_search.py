@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from workbench.linalg import ascending
+from workbench.ordering import ascending
 
 PERCENTILES = 81
 """Break-points that are tried: the percentiles from the 10th to the 90th."""

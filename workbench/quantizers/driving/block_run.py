@@ -8,10 +8,12 @@ such option), those behind the quantized blocks (`quantized`), or behind the qua
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
+from workbench.errors import shown
 from workbench.model.block_task import BlockTask
 from workbench.model.blocks import Block
 from workbench.model.load import LoadedModel
@@ -19,6 +21,7 @@ from workbench.model.matrices import Matrix
 from workbench.model.sites import SiteStatistics
 from workbench.model.texts import Windows
 from workbench.model.walk import BlockWalk
+from workbench.model.work_room import room_for
 from workbench.progress import Progress, Steps, within
 from workbench.quantizers.driving.model_task import Weights
 from workbench.quantizers.driving.packing import Part
@@ -27,6 +30,11 @@ from workbench.quantizers.driving.single import full_weight, input_needs, quanti
 from workbench.quantizers.weight import QuantizedWeight
 from workbench.registry import quantizers
 from workbench.scheme import UNTOUCHED, Scheme
+
+COPIES = 3
+"""Float32 tensors of a matrix's size that a method holds at once."""
+GRAM_BYTES = 32
+"""Bytes an entry of the Gram matrix: itself in float32, and what is made of it in float64."""
 
 
 class BlockRun:
@@ -87,7 +95,14 @@ class BlockRun:
                 yield Progress(place + 0.5 + 0.5 * done / len(fed), len(feeds), f"quantizing {matrix.name}")
                 scheme = self.assignment[matrix.name]
                 mine = stats if input_needs(scheme) else None
-                quantize_one(part, matrix, full_weight(self.loaded, matrix, self.weights), mine, scheme)
+                with self._room(matrix, mine):
+                    quantize_one(part, matrix, full_weight(self.loaded, matrix, self.weights), mine, scheme)
+
+    def _room(self, matrix: Matrix, stats: SiteStatistics | None) -> AbstractContextManager[None]:
+        """Room for quantizing a matrix beside a block of a model that is read block by block."""
+        if not self.loaded.streamed:
+            return nullcontext()
+        return room_for(self.loaded.model, _bytes(matrix, stats), f"quantizing {shown(matrix.name)}")
 
     def _statistics(
         self, block: Block, site: str, fed: Sequence[Matrix], feed: str, part: Part
@@ -119,6 +134,12 @@ class BlockRun:
 
 def _of_block(scheme: Scheme) -> bool:
     return quantizers.get(scheme.quantizer).traits["scope"] == "block"
+
+
+def _bytes(matrix: Matrix, stats: SiteStatistics | None) -> int:
+    """What quantizing a matrix holds: a few copies of it, and of its Gram matrix the damped one and its factors."""
+    square = 0 if stats is None or stats.gram is None else matrix.columns**2
+    return 4 * COPIES * matrix.parameters + GRAM_BYTES * square
 
 
 def _dense(quantized: Mapping[str, QuantizedWeight]) -> dict[str, Tensor]:

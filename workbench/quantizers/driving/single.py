@@ -12,6 +12,7 @@ from workbench.linalg import DampingRaised
 from workbench.model.gradients import gradient_sweep
 from workbench.model.load import LoadedModel
 from workbench.model.matrices import Matrix, read_weight
+from workbench.model.site_statistics import Statistics
 from workbench.model.sites import LEVELS, SiteStatistics
 from workbench.model.statistics import collect
 from workbench.model.texts import Windows
@@ -53,6 +54,14 @@ def quantize_one(
         part.notes[matrix.name] = "; ".join(raised)
 
 
+def _statistics(
+    loaded: LoadedModel, windows: Windows | None, assignment: Assignment, matrices: Sequence[Matrix]
+) -> Steps[Statistics | None]:
+    """What the schemes of these matrices ask of their inputs in the full model; None where it is nothing."""
+    needs = set().union(*(input_needs(assignment[matrix.name]) for matrix in matrices))
+    return (yield from collect(loaded, windows, needs=needs)) if needs and windows is not None else None
+
+
 def quantize_by_gradients(
     loaded: LoadedModel,
     windows: Windows | None,
@@ -61,10 +70,7 @@ def quantize_by_gradients(
     matrices: Sequence[Matrix],
 ) -> Steps[Part]:
     """Matrices whose quantizers read squared gradients of the full model's loss; statistics of inputs if they ask."""
-    needs = set().union(*(input_needs(assignment[matrix.name]) for matrix in matrices))
-    inputs = None
-    if needs and windows is not None:
-        inputs = yield from within(collect(loaded, windows, needs=needs), 0.0, 0.3)
+    inputs = yield from within(_statistics(loaded, windows, assignment, matrices), 0.0, 0.3)
     wanted, part = {matrix.name for matrix in matrices}, Part({}, {})
 
     def take(matrix: Matrix, known: WeightStatistics) -> None:
@@ -85,10 +91,7 @@ def quantize_outside(
     matrices: Sequence[Matrix],
 ) -> Steps[Part]:
     """Matrices that stand in no block; their inputs are those of the full model."""
-    needs = set().union(*(input_needs(assignment[matrix.name]) for matrix in matrices))
-    inputs = None
-    if needs and windows is not None:
-        inputs = yield from within(collect(loaded, windows, needs=needs), 0.0, 0.8)
+    inputs = yield from within(_statistics(loaded, windows, assignment, matrices), 0.0, 0.8)
     part = Part({}, {})
     for done, matrix in enumerate(matrices):
         yield Progress(0.8 + 0.2 * done / len(matrices), 1.0, f"quantizing {matrix.name}")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import lowbit
 from workbench.errors import WorkbenchError
-from workbench.linalg import topk_mask
+from workbench.ordering import topk_mask
 from workbench.quantizers.weight import QuantizedWeight
 
 DETACHED_BITS = 48

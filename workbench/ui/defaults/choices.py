@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from workbench import settings
 from workbench.scheme import Scheme
+from workbench.usual import TOKENS, WINDOW
 
 Spec = dict[str, Any]
 Question = tuple[str, Spec]
@@ -55,8 +56,6 @@ DETACHED_SHARES = (0.001, 0.005, 0.02, 0.05)
 TOP = 0.01
 """Part of the weights that counts as the top ones."""
 
-TOKENS = 4096
-WINDOW = 256
 PROMPT = (
     "Once upon a time, there was a little girl named Lily. She had a red ball. One day, Lily went to the park to play "
     "with her red"

@@ -1,0 +1,90 @@
+"""What work may take beside a model read block by block: fewer tokens at once, blocks that give way, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from workbench.attribution.sampling import rows_at_once
+from workbench.errors import WorkbenchError
+from workbench.model.fit import HEAD_LOGITS, SLACK, Fit, fit_of
+from workbench.model.load import LoadedModel, load
+from workbench.model.memory import available_memory, bound_memory
+from workbench.model.streamed_build import layout_of
+from workbench.model.streaming import WeightStream, let_go, stream_of
+from workbench.model.work_room import logits_at_once, prompts_that_fit, room_for, windows_that_pass
+
+LENGTH = 16
+
+
+@pytest.fixture(autouse=True)
+def _no_bound() -> Iterator[None]:
+    yield
+    bound_memory(None)
+
+
+@pytest.fixture
+def streamed(tiny_llama_folder: Path) -> LoadedModel:
+    model = load(str(tiny_llama_folder)).model
+    return load(str(tiny_llama_folder), memory_limit=fit_of(layout_of(model), model.config).smallest)
+
+
+@pytest.fixture
+def fit(streamed: LoadedModel) -> Fit:
+    return fit_of(layout_of(streamed.model), streamed.model.config)
+
+
+def stream_in(loaded: LoadedModel) -> WeightStream:
+    stream = stream_of(loaded.model)
+    assert stream is not None
+    return stream
+
+
+def test_windows_and_logits_shrink_with_the_memory_that_is_left(streamed: LoadedModel, fit: Fit) -> None:
+    assert windows_that_pass(streamed.model, LENGTH, 8) == 8
+    bound_memory(int(SLACK * 3 * LENGTH * fit.a_token) + 1)
+    assert windows_that_pass(streamed.model, LENGTH, 8) == 3
+    assert windows_that_pass(streamed.model, LENGTH, 8, beside=2 * LENGTH * fit.a_token) == 1
+    assert fit.vocabulary < logits_at_once(streamed.model) < HEAD_LOGITS
+    bound_memory(0)
+    stream_in(streamed).room = 0
+    assert windows_that_pass(streamed.model, LENGTH, 8) == 1
+    assert logits_at_once(streamed.model) == fit.vocabulary
+
+
+def test_a_model_in_memory_is_never_cut(tiny_llama: LoadedModel) -> None:
+    bound_memory(0)
+    assert windows_that_pass(tiny_llama.model, LENGTH, 8) == 8
+    assert prompts_that_fit(tiny_llama.model, LENGTH, 8) == rows_at_once(8, LENGTH, tiny_llama.model) == 8
+
+
+def test_blocks_give_way_for_the_time_of_the_work(streamed: LoadedModel, fit: Fit) -> None:
+    stream = stream_in(streamed)
+    stream.room = 2 * fit.block
+    with torch.no_grad():
+        streamed.model(input_ids=torch.tensor([[1, 2, 3]]), use_cache=False)
+    assert len(stream.held) == 2
+    bound_memory(1000)
+    with room_for(streamed.model, int(fit.block / SLACK), "the work"):
+        assert len(stream.held) == 1
+        assert available_memory() >= fit.block - 1
+    assert (stream.room, available_memory()) == (2 * fit.block, 1000)
+    let_go(streamed.model)
+    assert stream.held == ()
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_the_smallest_limit(streamed: LoadedModel, fit: Fit) -> None:
+    bound_memory(1000)
+    stream_in(streamed).room = fit.block
+    long = 8 * LENGTH
+    with pytest.raises(WorkbenchError, match=r"prompt of 128 tokens needs .* limit that would do") as told:
+        rows_at_once(8, long, streamed.model)
+    least = int(float(str(told.value).split("do is ")[1].split()[0]) * 2**20)
+    assert least > fit.smallest
+    bound_memory(least - fit.outside - fit.block)
+    assert prompts_that_fit(streamed.model, long, 8) == 1
+    bound_memory(3 * least)
+    assert prompts_that_fit(streamed.model, long, 8) > 1
