@@ -49,7 +49,7 @@ def test_attention_that_moves_elsewhere_does_not_lose_digits(scale: int) -> None
     result = explain("deeplift", adapter)
     assert result.relative_gap is not None
     assert result.relative_gap < 2e-4
-    assert result.notes == ("1 token(s) are held fixed: their score is 0 by construction",)
+    assert result.notes == ("1 token is held fixed: its score is 0 by construction",)
 
 
 @pytest.mark.parametrize("name", ["deeplift", "linearised", "smoothgrad"])

@@ -48,7 +48,7 @@ def test_completeness_is_as_good_as_the_precision() -> None:
     result = explain("integrated_gradients", adapted("gpt2", torch.float64), tolerance=1e-8)
     assert result.relative_gap is not None
     assert result.relative_gap < 1e-8
-    assert result.notes == ("1 token(s) are held fixed: their score is 0 by construction",)
+    assert result.notes == ("1 token is held fixed: its score is 0 by construction",)
 
 
 def test_nodes_double_until_the_tolerance_and_stop_at_the_most(llama: Adapter) -> None:

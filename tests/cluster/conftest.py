@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from by_workers import Alone, Counted
 
 from workbench import studies
 from workbench.progress import run
+from workbench.results import Result
 from workbench.studies.context import Context
 
 
@@ -59,5 +61,14 @@ def questions(tiny_llama_folder: Path, passages: dict[str, str]) -> dict[str, tu
 
 @pytest.fixture(scope="session")
 def alone() -> Alone:
-    """Runs a study in this process, with nothing kept from before."""
-    return lambda kind, spec: run(studies.start(kind, spec, Context()))
+    """Runs a study in this process, with nothing kept from before, in one thread as workers do."""
+
+    def start(kind: str, spec: dict[str, Any]) -> Result:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return run(studies.start(kind, spec, Context()))
+        finally:
+            torch.set_num_threads(threads)
+
+    return start

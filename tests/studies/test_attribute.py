@@ -100,7 +100,7 @@ def test_a_chat_holds_its_template(chatty: LoadedModel, finish) -> None:
     assert document["scores"][-1] == 0
     assert sum(document["scores"]) + document["held_score"] == pytest.approx(document["value"], rel=1e-3)
     assert [row["text"] for row in document["units"] if row["slot"]] == ["old cat"]
-    assert any("fixed token(s) are shown with 0" in note for note in document["notes"])
+    assert any("fixed tokens are shown with 0" in note for note in document["notes"])
 
 
 def test_a_chat_without_a_template_is_refused(tiny_llama, finish) -> None:

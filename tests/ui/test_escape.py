@@ -23,6 +23,12 @@ def test_what_streamlit_would_recognise_after_unescaping_is_broken_up() -> None:
     assert f"www{escape.JOINER}" in escape.markdown("www.evil.example")
 
 
+def test_backticks_of_a_sentence_set_code_and_nothing_else_is_read() -> None:
+    assert escape.sentence("call `a_b *c*`, not _d_") == r"call `a_b *c*`\, not \_d\_"
+    assert escape.sentence("one ` alone") == escape.markdown("one ` alone")
+    assert escape.sentence("an empty `` pair") == escape.markdown("an empty ") + escape.markdown(" pair")
+
+
 def test_markdown_is_one_line() -> None:
     assert "\n" not in escape.markdown("a\n# b\n\n- c")
 

@@ -140,4 +140,5 @@ def _between(prompt: Prompt, placed: Sequence[tuple[Slot, int, int]]) -> list[Ra
 def _about_held(rest: float, count: int) -> tuple[str, ...]:
     if not rest:
         return ()
-    return (f"the {count} fixed token(s) are shown with 0; this method would give them {rest:.4g} in all",)
+    fixed, them = ("the fixed token is", "it") if count == 1 else (f"the {count} fixed tokens are", "them")
+    return (f"{fixed} shown with 0; this method would give {them} {rest:.4g} in all",)

@@ -102,7 +102,11 @@ def mean_gradient(
 def held_note(held_fixed: Bool[Tensor, " tok"]) -> tuple[str, ...]:
     """The sentence on tokens that keep their embedding in the baseline."""
     count = int(held_fixed.sum())
-    return (f"{count} token(s) are held fixed: their score is 0 by construction",) if count else ()
+    if not count:
+        return ()
+    if count == 1:
+        return ("1 token is held fixed: its score is 0 by construction",)
+    return (f"{count} tokens are held fixed: their scores are 0 by construction",)
 
 
 def gap_note(relative: float, tolerance: float, nodes: int) -> tuple[str, ...]:

@@ -176,7 +176,8 @@ def _check_apart(adapter: Adapter, laid: Adapter, sequence: Prompt) -> None:
 def _about(adapter: Adapter, sides: list[Side], kind: Kind) -> tuple[str, ...]:
     """What a reader has to know of continuations."""
     count = sum(map(len, sides))
-    notes = [f"the {count} token(s) that are explained are held fixed: each is predicted with those before it given"]
+    explained = "the token that is explained is" if count == 1 else f"the {count} tokens that are explained are"
+    notes = [f"{explained} held fixed: each is predicted with those before it given"]
     if len(sides) < 2:
         return tuple(notes)
     differ = next((place for place, pair in enumerate(zip(*sides, strict=False)) if pair[0] != pair[1]), None)

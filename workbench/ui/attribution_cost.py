@@ -57,7 +57,8 @@ class Cost:
         """Passes and time, such as `about 34 forward and 32 backward passes, about 2 s`."""
         forwards, backwards = _range(self.passes.forwards), _range(self.passes.backwards)
         told = f"{forwards} forward" + (f" and {backwards} backward" if self.passes.backwards.high else "")
-        plural = "" if (forwards, self.passes.backwards.high) == ("1", 0) else "es"
+        last = backwards if self.passes.backwards.high else forwards
+        plural = "" if last == "1" else "es"
         return f"about {told} pass{plural}, {_time(self.seconds)}"
 
 

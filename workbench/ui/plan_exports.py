@@ -9,7 +9,7 @@ from workbench.allocation.plan import Plan
 from workbench.errors import WorkbenchError
 from workbench.ui import controls
 from workbench.ui.bench import Bench
-from workbench.ui.escape import markdown
+from workbench.ui.escape import markdown, sentence
 
 RESOLVING = "llama.cpp"
 """The tool whose types have sizes of their own, so that a budget can be solved again with them."""
@@ -31,7 +31,7 @@ def draw_exports(plan: Plan, bench: Bench | None) -> None:
     try:
         found = export(plan, target, cells=bench.cells if again and bench is not None else None)
     except WorkbenchError as error:
-        st.warning(f"{markdown(target)} cannot be told this plan: {markdown(error)}.", icon=":material/block:")
+        st.warning(f"{markdown(target)} cannot be told this plan: {sentence(str(error))}.", icon=":material/block:")
         return
     st.download_button(
         f"Download for {markdown(target)}: {markdown(found.file)}", found.text.encode("utf-8"), found.file, found.mime,
@@ -39,7 +39,7 @@ def draw_exports(plan: Plan, bench: Bench | None) -> None:
     )  # fmt: skip
     if found.losses:
         st.caption("What this does not carry:")
-        st.markdown("\n".join(f"- {markdown(loss)}" for loss in found.losses))
+        st.markdown("\n".join(f"- {sentence(loss)}" for loss in found.losses))
     else:
         st.caption("Nothing of the plan is lost.")
     lines = found.text.splitlines()
