@@ -31,6 +31,12 @@ PRODUCT = 2.2
 ROW = 1.5e-3
 """Seconds a matrix for its errors whatever its size; measured on one core."""
 
+SPARED = 0.2
+"""Part of a comparison that is not done again where what the full model says is kept."""
+
+DIVERGING = 0.35
+"""A divergence alone, in comparisons; both measured on the embedded model."""
+
 WALK_TOKENS = 2048
 SWEEP_TOKENS = 4096
 
@@ -52,11 +58,11 @@ def reference(bench: Bench, windows: Windows) -> Need:
 def compare(bench: Bench, windows: Windows, times: float = 1.0) -> Need:
     """The model with other weights over all windows, held against the full one; the logits that were not kept anew."""
     numbers = windows.tokens * bench.shape.vocabulary
-    again = 1.0 + max(0.0, 1 - KEPT_LOGITS / numbers)
-    run = forwards(bench, windows, again)
+    kept = min(1.0, KEPT_LOGITS / numbers)
+    run = forwards(bench, windows, 2 - kept)
     laid = math.ceil(len(windows.ids) / _batch(bench, windows)) * 3 * bench.shape.weights * bench.units.touch
     doubles = 8 * 4 * min(2**18, _batch(bench, windows) * windows.window * bench.shape.vocabulary)
-    seconds = run.seconds + windows.tokens * bench.units.compare + laid
+    seconds = run.seconds + windows.tokens * (1 - SPARED * kept) * bench.units.compare + laid
     return Need(times * seconds, run.peak + doubles + 2 * _largest(bench) * 4)
 
 
@@ -153,11 +159,12 @@ def changes(bench: Bench, windows: Windows, cells: int, *, divergence: bool = Fa
     size = max(1, min(8, int(min(8e6 / shape.vocabulary, 4e9 / shape.parameters) // windows.window)))
     runs, tokens = of * math.ceil(len(windows.ids) / size), of * windows.tokens
     whole = runs * units.run + tokens * (units.forward + units.compare * divergence)
-    part = runs * units.run + tokens * (shape.behind * units.forward + 0.5 * units.compare * divergence)
+    part = shape.behind * (runs * units.run + tokens * units.forward) + tokens * DIVERGING * units.compare * divergence
     touched = cells * runs * 4 * shape.weights / len(shape.matrices) * units.touch
     notes = 4 * size * windows.window * (shape.activations // shape.blocks + 8 * shape.hidden)
-    again = shape.blocks * (shape.behind if cells else 0) * whole if cells else 0.0
-    return Need(again + cells * part + touched, _batch_bytes(bench, size * windows.window) + notes)
+    # one whole pass, one block at a time to note it, and a look at the first batch of every block
+    noted = (2 + shape.blocks * shape.behind / max(runs, 1)) * whole if cells else 0.0
+    return Need(noted + cells * part + touched, _batch_bytes(bench, size * windows.window) + notes)
 
 
 def maps(bench: Bench, seconds: float, rows: int, tokens: int, *, backward: bool) -> Need:

@@ -22,6 +22,9 @@ SOLVING = 0.05
 TRIED = 0.5
 """Part of the row of plans that is tried until one keeps the ceilings, about."""
 
+DISTINCT = 0.8
+"""Part of the plans of a row of budgets that no other budget has, about; a plan is measured once."""
+
 REFINED = 0.6
 """Part of the time for swaps that is spent, about: none where sums can be trusted."""
 
@@ -86,7 +89,7 @@ def front(bench: Bench, spec: Spec) -> Need:
     budgets, rules = len(set(spec["budgets"])), list(spec["rules"])
     opened, texts = desk(bench, spec)
     uniform = len(spec["bits"]) * len(spec["quantizers"])
-    tried = plan(bench, spec, texts).times(budgets * _solved(spec) + uniform)
+    tried = plan(bench, spec, texts).times(DISTINCT * budgets * _solved(spec) + uniform)
     swaps = only(REFINED * budgets * float(spec["refine_seconds"]))
     scored = [salience(bench, _rule(spec, metric)) for metric in rules]
     unseen = bench.evaluation(spec)

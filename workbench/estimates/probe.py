@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from workbench.estimates.shape import Shape
@@ -138,3 +139,5 @@ def _sums(loaded: LoadedModel, shape: Shape, units: Units, clock: Clock) -> None
     units.gram = max(together - without, together / 10) / (SIDE * columns**2)
     weight = rows.repeat(4, 1)
     units.touch = clock.least(lambda: weight.mul(2.0).add_(weight)) / weight.numel()
+    scores = weight.abs().flatten().cpu().numpy()
+    units.sort = clock.least(lambda: np.sort(scores)) / scores.size

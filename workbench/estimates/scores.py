@@ -34,6 +34,10 @@ from workbench.studies.signal import TOKENS as SIGNAL_TOKENS
 TABLES = 8e-3
 """Seconds a matrix for the tables and charts of scores: histograms, quantiles, channels; measured on one core."""
 
+SORTED = 5
+"""Times that tables and charts of scores sort a weight, what else they do with it counted in sorts; measured with
+`magnitude` on 33 million weights."""
+
 SORT = 60
 """A weight that is ranked, in weights that are touched."""
 
@@ -87,7 +91,7 @@ def salience(bench: Bench, spec: Spec) -> Need:
     """One metric over all matrices."""
     asked, windows = [ask(spec["metric"], spec["options"])], bench.calibration(spec)
     whole = gather(bench, asked, windows, spec).then(score(bench, asked, windows))
-    tables = len(bench.shape.matrices) * TABLES + SORT * bench.shape.weights * bench.units.touch
+    tables = len(bench.shape.matrices) * TABLES + SORTED * bench.shape.weights * bench.units.sort
     kept = dense(bench) if "top" in spec or spec.get("tensors") or spec.get("keep") is not None else 0
     return whole.then(Need(tables, 3 * kept, kept))
 

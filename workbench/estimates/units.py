@@ -23,6 +23,7 @@ class Units:
         channel: a channel of a token whose sums are added up.
         gram: a multiply-add of a Gram matrix, in float64.
         touch: a weight that is read, changed and written once.
+        sort: a number of some hundred thousand that are sorted.
         methods: what methods took: name and settings -> shape as `rowsxcolumns` -> seconds a call.
     """
 
@@ -34,6 +35,7 @@ class Units:
     channel: float = 4e-9
     gram: float = 5e-11
     touch: float = 1e-9
+    sort: float = 3e-8
     methods: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
