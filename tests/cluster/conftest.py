@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 import torch
 from by_workers import Alone, Counted
+from fake_ray import FakeRay
 
 from workbench import studies
+from workbench.cluster import run as cluster_run
+from workbench.cluster.connection import Connection
+from workbench.cluster.wish import Wish
 from workbench.progress import run
 from workbench.results import Result
 from workbench.studies.context import Context
@@ -19,6 +23,19 @@ from workbench.studies.context import Context
 def _no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study's estimate probes the machine for seconds; it is tested where it is made."""
     monkeypatch.setattr("workbench.estimates.watch.watched", lambda kind, loaded, spec, context, steps, asked: steps)
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    """Ray inside of this process, which runs are connected to."""
+    fake = FakeRay()
+
+    def connect(wish: Wish, cores: int) -> Any:
+        return Connection(fake, ours=False)
+        yield
+
+    monkeypatch.setattr(cluster_run, "connect", connect)
+    return fake
 
 
 @pytest.fixture

@@ -11,24 +11,11 @@ from fake_ray import FakeRay
 
 import workbench
 from workbench.cluster import run as cluster_run
-from workbench.cluster.connection import Connection
 from workbench.cluster.wish import Wish
 from workbench.errors import WorkbenchError
 from workbench.progress import run
 from workbench.results import Result
 from workbench.studies.context import Context
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
-    fake = FakeRay()
-
-    def connect(wish: Wish, cores: int) -> Any:
-        return Connection(fake, ours=False)
-        yield
-
-    monkeypatch.setattr(cluster_run, "connect", connect)
-    return fake
 
 
 def by_crew(kind: str, spec: dict[str, Any], cells: Counted, wish: Wish | None = None) -> Result:

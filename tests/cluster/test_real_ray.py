@@ -83,10 +83,9 @@ def test_two_workers_make_the_same_cells_and_one_may_be_killed(
 def test_windows_and_prompts_are_made_the_same(
     name: str, alone: Alone, questions: dict[str, Any], counted: Counted
 ) -> None:
-    """Rows are floats of other processes: the lowest bits of products may depend on where their numbers lie."""
     kind, spec = questions[name]
     found = run(cluster_run.start(kind, spec, Context(counted), Wish("local", 2)))
-    assert close(found.document, alone(kind, spec).document)
+    assert found.document == alone(kind, spec).document
 
 
 @pytest.mark.usefixtures("_cluster")

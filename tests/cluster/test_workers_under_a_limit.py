@@ -10,7 +10,6 @@ from by_workers import Alone, Counted, close
 from fake_ray import FakeRay
 
 from workbench.cluster import run as cluster_run
-from workbench.cluster.connection import Connection
 from workbench.cluster.wish import Wish
 from workbench.errors import WorkbenchError
 from workbench.model.fit import Fit, fit_of
@@ -25,18 +24,6 @@ NAMES = (
 )
 SMALL = {"front": {"ways": ["isolated"]}, "joint path": {"tokens": 64, "window": 8}}
 """What is asked besides: gradients of a block need more than this small model has, unless windows are short."""
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
-    fake = FakeRay()
-
-    def connect(wish: Wish, cores: int) -> Any:
-        return Connection(fake, ours=False)
-        yield
-
-    monkeypatch.setattr(cluster_run, "connect", connect)
-    return fake
 
 
 @pytest.fixture(scope="module")
