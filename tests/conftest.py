@@ -28,6 +28,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors  
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 
 from workbench.model.load import LoadedModel, load  # noqa: E402
+from workbench.model.memory import bound_memory  # noqa: E402
 from workbench.model.sites import SiteStatistics  # noqa: E402
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -68,6 +69,13 @@ def _own_surroundings(_session_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Nothing of the developer's own cache and models, and one cache a test process."""
     monkeypatch.setenv("WORKBENCH_CACHE", str(_session_cache))
     monkeypatch.delenv("WORKBENCH_MODELS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_bound() -> Iterator[None]:
+    """A memory limit belongs to a process; tests share one, and what one of them set must not bind the next."""
+    yield
+    bound_memory(None)
 
 
 @pytest.fixture(scope="session")

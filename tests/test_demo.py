@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ OF_THIS_COMPUTER = {
     "threads",
 }
 SHARED_PHRASE = 12
+TAKE_LONG = {"court", "detach", "front", "drift_curve", "sensitivity", "signal", "tradeoff", "layer_error"}
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +94,15 @@ def test_shipped_descriptions_are_those_of_the_registry() -> None:
     assert held == json.loads(results.dumps(describe_all())), "run tools/make_results.py"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("question", every_opening(), ids=lambda question: question[0])
+def openings() -> list[Any]:
+    """What pages open with; most take a second or two, so that a change of what a study says is seen at once."""
+    return [
+        pytest.param((kind, spec), id=kind, marks=[pytest.mark.slow] if kind in TAKE_LONG else [])
+        for kind, spec in every_opening()
+    ]
+
+
+@pytest.mark.parametrize("question", openings())
 def test_shipped_results_are_what_the_studies_compute(question, context: Context) -> None:
     kind, spec = question
     held = results.load(PROJECT / "data" / "demo" / "results" / study_key(kind, spec))

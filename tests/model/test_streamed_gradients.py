@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,12 +32,6 @@ Found = dict[str, WeightStatistics]
 def folder(request: pytest.FixtureRequest) -> Path:
     """Three families: a tied head, transposed weights with biases, projections in front of the blocks and behind."""
     return request.getfixturevalue(f"tiny_{request.param}_folder")
-
-
-@pytest.fixture(autouse=True)
-def _no_bound() -> Iterator[None]:
-    yield
-    bound_memory(None)
 
 
 def fit_to(folder: Path) -> Fit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from workbench.model.streaming import WeightStream, let_go, stream_of
 from workbench.model.work_room import logits_at_once, prompts_that_fit, room_for, windows_that_pass
 
 LENGTH = 16
-
-
-@pytest.fixture(autouse=True)
-def _no_bound() -> Iterator[None]:
-    yield
-    bound_memory(None)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from workbench.model.fit import fit_of
 from workbench.model.hidden_file import HiddenFile
 from workbench.model.load import LoadedModel, load
 from workbench.model.matrices import quantizable_matrices
+from workbench.model.memory import bound_of
 from workbench.model.sites_file import SitesFile
 from workbench.model.statistics import Statistics, collect
 from workbench.model.streamed_build import layout_of
@@ -199,6 +200,22 @@ def test_the_limit_of_a_spec_decides_and_is_checked(tiny_llama_folder: Path, tex
         run(studies.start("evaluate", spec | {"memory_limit": "10KiB"}, context))
     with pytest.raises(WorkbenchError, match="memory limit has value 'much'"):
         run(studies.start("evaluate", spec | {"memory_limit": "much"}, context))
+
+
+def test_a_held_model_brings_its_own_limit_back(tiny_llama_folder: Path) -> None:
+    """Two contexts of a process: what one of them is asked for binds no work on the model that the other holds."""
+    whole = load(str(tiny_llama_folder))
+    limit = fit_of(layout_of(whole.model), whole.model.config).smallest
+    free, bound = Context(), Context(memory_limit=limit)
+    free.model(str(tiny_llama_folder))
+    bound.model(str(tiny_llama_folder))
+    planned = bound_of()
+    assert planned is not None
+    assert planned < limit
+    free.model(str(tiny_llama_folder))
+    assert bound_of() is None
+    bound.model(str(tiny_llama_folder))
+    assert bound_of() == planned
 
 
 def test_a_full_disk_is_told_before_anything_runs(

@@ -89,15 +89,14 @@ class Context:
         limit = self.memory_limit if memory_limit is None else memory_limit
         key = model_digest(name), limit
         held = self._held
-        if held is not None and held[0] == key and (encoders or not isinstance(held[1], LoadedEncoder)):
-            return held[1]
-        self._held = held = None
-        gc.collect()
-        bound_memory(None)
-        loaded = place((load_any if encoders else load)(name, allow_download=allow_download, memory_limit=limit))
-        self._held = (key, loaded)
-        bound_memory(None if limit is None else max(0, limit - held_bytes(loaded.model)))
-        return loaded
+        if held is None or held[0] != key or (isinstance(held[1], LoadedEncoder) and not encoders):
+            self._held = held = None
+            gc.collect()
+            bound_memory(None)
+            loaded = place((load_any if encoders else load)(name, allow_download=allow_download, memory_limit=limit))
+            self._held = held = key, loaded
+        bound_memory(None if limit is None else max(0, limit - held_bytes(held[1].model)))
+        return held[1]
 
     def spread(self, loaded: LoadedModel, work: Work, parts: Sequence[Part]) -> Steps[None]:
         """Let a crew make parts whose cells are not there yet; nothing happens without one.
