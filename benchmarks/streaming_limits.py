@@ -36,6 +36,10 @@ SEEN = {"calibration": "demo:calibration", "tokens": 256, "window": 256}
 UNSEEN = {"text": "demo:evaluation", "tokens": 256, "window": 256}
 SMALLER = {"tokens": 64, "window": 64}
 PROMPT = "Once upon a time there was a small bird who lived in a tall tree."
+PTQ161 = {"quantizer": "ptq161", "bits": None, "group_size": -1, "options": {"epochs": 1}}
+SHORT = "short.txt"
+"""A calibration text that is written when the studies run: what looks at blocks whole is slow."""
+ONE = {"prompts": [PROMPT], "method": "gradient"}
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "statistics": ("salience", {"metric": "wanda", **SEEN}),
     "rtn": ("layer_error", {"schemes": [RTN], **SEEN}),
@@ -45,6 +49,11 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "path integral": ("salience", {"metric": "pqi", "scheme": RTN, **SEEN}),
     "second order": ("salience", {"metric": "second_order", "scheme": RTN, **SEEN}),
     "sensitivity": ("sensitivity", {"quantizer": "rtn", "bits": [4], **SEEN}),
+    "awq": ("drift", {"scheme": RTN | {"quantizer": "awq"}, "calibration": SHORT, **ONE}),
+    "ptq161": ("drift", {"scheme": PTQ161, "calibration": SHORT, **ONE}),
+    "damage map": ("damage_map", {"scheme": RTN, "prompt": PROMPT}),
+    "blame": ("blame", {"scheme": RTN, "prompt": PROMPT}),
+    "attention maps": ("attention_maps", {"prompt": 6 * f"{PROMPT} "}),
     "drift": ("drift", {"scheme": RTN, "prompts": [PROMPT], "method": "integrated_gradients"}),
 }
 
@@ -67,7 +76,10 @@ def measure() -> Iterator[Measurement]:
 
 def run_all(folder: Path) -> Iterator[dict[str, Any]]:
     """Every study on the tiny model, then on the larger one."""
-    for name, (kind, spec) in ASKED.items():
+    short = folder / SHORT
+    short.write_text(8 * f"{PROMPT} ", encoding="utf-8")
+    for name, (kind, asked) in ASKED.items():
+        spec = asked | ({"calibration": str(short)} if asked.get("calibration") == SHORT else {})
         smaller = spec | SMALLER if "window" in spec else spec
         workbench.run(studies.start(kind, smaller | {"model": str(folder / "tiny")}, Context()))
         limit = parse_size(START, "limit")

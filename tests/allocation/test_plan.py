@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from workbench.allocation.facts import Provenance
 from workbench.allocation.plan import (
     check_against,
     diff,
@@ -25,7 +26,7 @@ from workbench.allocation.plan import (
     stored_bits,
     to_document,
 )
-from workbench.allocation.schema import SCHEMA_FILE, json_schema
+from workbench.allocation.schema import SCHEMA_FILE, Plan, json_schema
 from workbench.errors import WorkbenchError
 from workbench.scheme import Scheme, affine_stored_bits
 
@@ -154,7 +155,10 @@ def test_bytes_may_be_budgeted_instead_of_bits() -> None:
 leaf = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
 )
-extras = st.dictionaries(st.text(max_size=8), st.lists(leaf, max_size=3) | leaf, max_size=3)
+KNOWN = Plan.model_fields.keys() | Provenance.model_fields.keys()
+extras = st.dictionaries(
+    st.text(max_size=8).filter(lambda name: name not in KNOWN), st.lists(leaf, max_size=3) | leaf, max_size=3
+)
 one_tensor = st.builds(
     lambda rows, columns, bits, options: tensor(rows, columns, bits, method_options=options),
     st.integers(1, 300),

@@ -22,7 +22,7 @@ from workbench.studies.context import Context
 @pytest.fixture(autouse=True)
 def _no_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study's estimate probes the machine for seconds; it is tested where it is made."""
-    monkeypatch.setattr("workbench.estimates.watch.watched", lambda kind, loaded, spec, context, steps, asked: steps)
+    monkeypatch.setattr("workbench.estimates.opening.try_to_estimate", lambda bench, kind, spec: None)
 
 
 @pytest.fixture

@@ -291,6 +291,22 @@ def test_blocks_stay_in_memory_as_far_as_the_limit_allows(folders: dict[str, Pat
     assert sum(stream.reads.values()) == before
 
 
+def test_blocks_make_way_for_weights_that_lie_over_them(folders: dict[str, Path]) -> None:
+    whole = load(str(folders["opt"]))
+    fit = fit_of(layout_of(whole.model), whole.model.config)
+    parts = load(str(folders["opt"]), memory_limit=fit.resident - 1)
+    stream, blocks = stream_in(parts), [block.path for block in find_blocks(parts.model)]
+    stream.room = 2 * fit.block
+    logits(parts)
+    (first, second), (third,) = stream.held, set(blocks) - set(stream.held)
+    names = [name for name, _ in parts.model.get_submodule(third).named_parameters(prefix=third)]
+    with overlay(parts.model, others(parts)):
+        laid = stream.values(names)
+        assert sum(one.nbytes for one in laid.values()) + fit.block <= stream.room
+    assert first in stream.held
+    assert second not in stream.held
+
+
 def test_a_limit_decides_and_a_small_one_is_refused_with_the_smallest(folders: dict[str, Path]) -> None:
     folder = str(folders["llama"])
     fit = fit_of(layout_of(load(folder).model), load(folder).model.config)

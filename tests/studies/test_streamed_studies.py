@@ -218,6 +218,33 @@ def test_a_held_model_brings_its_own_limit_back(tiny_llama_folder: Path) -> None
     assert bound_of() == planned
 
 
+def test_prompts_are_looked_at_as_in_memory(both: Both) -> None:
+    """Damage map, blame and attention: the same numbers, and no block's quantized weights stay once it has run."""
+    whole, parts = both
+    scheme = {"quantizer": "rtn", "bits": 3, "group_size": 32}
+    for study in (studies.damage_map, studies.blame, studies.attention_maps, studies.token_weights):
+        expected, found = (run(study(one, prompt="The small dog sat.", scheme=scheme)) for one in (whole, parts))
+        assert numbers(found.document) == pytest.approx(numbers(expected.document), rel=1e-5, abs=1e-6)
+
+
+def test_a_limit_that_the_work_does_not_fit_in_beside_the_model_streams(
+    tiny_llama_folder: Path, texts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load(str(tiny_llama_folder))
+    limit = fit_of(layout_of(whole.model), whole.model.config).resident
+    spec = {"model": str(tiny_llama_folder), "text": texts["text"], **SIZES}
+    expected = run(studies.start("evaluate", spec, Context()))
+    context, told = Context(), []
+    assert not context.model(str(tiny_llama_folder), memory_limit=limit).streamed
+    monkeypatch.setattr("workbench.estimates.fitting.free_memory", lambda device: 1000)
+    found = run(studies.start("evaluate", spec | {"memory_limit": limit}, context), lambda one: told.append(one.note))
+    assert any("read block by block now" in note for note in told)
+    assert context.model(str(tiny_llama_folder), memory_limit=limit).streamed
+    assert numbers(found.document) == pytest.approx(numbers(expected.document), rel=1e-6)
+    with pytest.raises(WorkbenchError, match="no smaller window or text would fit; --memory-limit"):
+        run(studies.start("evaluate", spec, Context()))
+
+
 def test_a_full_disk_is_told_before_anything_runs(
     both: Both, texts: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,7 @@ def test_a_token_recolours_the_matrices_and_a_second_click_takes_it_back(page: P
     token.click()
     expect(page.get_by_text("The matrices at token 6")).to_be_visible(timeout=15_000)
     expect(token).to_have_attribute("aria-pressed", "true")
-    assert "token 6" in str(page.get_by_role("figure").first.get_attribute("aria-label"))
+    expect(page.get_by_role("figure").first).to_have_attribute("aria-label", re.compile("token 6"), timeout=15_000)
     settled(page)
     token.click()
     expect(page.get_by_text("The matrices by salience")).to_be_visible(timeout=15_000)

@@ -25,6 +25,7 @@ from workbench.attribution.tap import eager_attention, tap
 from workbench.attribution.tokens import Prompt, Vocabulary, encode
 from workbench.attribution.unpacked import dense_copy
 from workbench.errors import WorkbenchError
+from workbench.model.work_room import check_maps, prompts_that_fit
 
 Objective = Callable[[Tensor], Tensor]
 """Logits [batch vocab] of the next token, or [batch read vocab] of all that is read -> one value a row [batch]."""
@@ -103,6 +104,17 @@ class Adapter:
             for module in training:
                 module.training = True
 
+    @contextmanager
+    def recording(self, length: int) -> Iterator[None]:
+        """As `steady`, for a pass over a prompt of so many tokens whose activations stay for a gradient.
+
+        Raises:
+            WorkbenchError: a model that is read block by block, under a limit that the prompt does not fit in.
+        """
+        prompts_that_fit(self.model, length, 1)
+        with self.steady():
+            yield
+
     def embed(self, ids: Int[Tensor, "1 tok"]) -> Float[Tensor, "1 tok hid"]:
         """The embeddings of token ids, by calling the embedding module; no graph.
 
@@ -167,7 +179,7 @@ class Adapter:
         self, embeds: Float[Tensor, "batch tok hid"], objective: Objective
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch tok hid"]]:
         """The objective at each row of embeddings and its gradient there."""
-        with self.steady():
+        with self.recording(embeds.shape[1]):
             leaf = embeds.detach().clone().requires_grad_()
             values = objective(self.read_logits(leaf))
             (gradient,) = torch.autograd.grad(values.sum(), leaf)
@@ -192,7 +204,8 @@ class Adapter:
             What `read_logits` gives.
 
         Raises:
-            WorkbenchError: not every layer gave its probabilities.
+            WorkbenchError: not every layer gave its probabilities, or a memory limit leaves no room for them.
         """
+        check_maps(self.model, ids.shape[1])
         with self.steady(), torch.no_grad(), eager_attention(self.model), tap(self.model, ids.shape[1], visit):
             return self.read_logits(self.embed(ids))

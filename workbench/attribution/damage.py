@@ -126,7 +126,7 @@ def _slopes(
     differences: Mapping[str, Float[Tensor, "out in"]],
 ) -> Float64[Tensor, "matrix tok"]:
     """g . (D x) of every matrix and token in the model as it is now."""
-    with adapter.steady(), watched(modules) as calls:
+    with adapter.recording(ids.shape[1]), watched(modules) as calls:
         embeds = adapter.embed(ids).requires_grad_()
         value = target.value(adapter.read_logits(embeds)).sum()
         for name in modules:

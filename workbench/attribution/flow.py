@@ -47,7 +47,7 @@ def weight_flow(
     Raises:
         WorkbenchError: a module was not called once with the whole prompt (a router sent tokens elsewhere).
     """
-    with adapter.steady(), watched(modules) as calls:
+    with adapter.recording(ids.shape[1]), watched(modules) as calls:
         embeds = adapter.embed(ids).requires_grad_()
         value = target.value(adapter.read_logits(embeds)).sum()
         for name in modules:

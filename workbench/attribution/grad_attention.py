@@ -40,7 +40,7 @@ def grad_attention(adapter: Adapter, ids: Int[Tensor, "1 tok"], target: Target) 
     check_memory(adapter, ids.shape[1])
     maps: list[Tensor] = []
     leaf = adapter.embed(ids)
-    with adapter.steady():
+    with adapter.recording(ids.shape[1]):
         with watching(adapter.model, ids.shape[1], lambda layer: maps.append(layer.maps)):
             value = target.value(adapter.read_logits(leaf.detach().clone().requires_grad_())).sum()
         slopes = torch.autograd.grad(value, maps)

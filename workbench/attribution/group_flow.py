@@ -71,7 +71,7 @@ def group_flow(
             prompt.
     """
     frozen = Frozen("token flow")
-    with adapter.steady(), watched(modules) as calls:
+    with adapter.recording(ids.shape[1]), watched(modules) as calls:
         leaf = adapter.embed(ids).detach().clone().requires_grad_()
         with ruled(adapter.model, frozen):
             logits = adapter.read_logits(leaf)

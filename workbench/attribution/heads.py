@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.tap import eager_attention, probabilities
 from workbench.errors import WorkbenchError
+from workbench.model.work_room import check_maps
 
 
 class MatrixCall(NamedTuple):
@@ -111,8 +112,9 @@ def watching(model: PreTrainedModel, length: int, visit: Visit) -> Iterator[Watc
     """Watch the one forward pass that is made inside; attention is eager there, and as it was after.
 
     Raises:
-        WorkbenchError: not every layer showed its probabilities.
+        WorkbenchError: not every layer showed its probabilities, or a memory limit leaves no room for them.
     """
+    check_maps(model, length)
     watch, layers = Watch(length, visit), model.config.get_text_config().num_hidden_layers
     handles = []
     try:
@@ -140,7 +142,7 @@ def watch_attention(
         What was noticed on the way, and what `Adapter.read_logits` gives.
 
     Raises:
-        WorkbenchError: not every layer showed its probabilities.
+        WorkbenchError: not every layer showed its probabilities, or a memory limit leaves no room for them.
     """
     with adapter.steady(), torch.no_grad(), watching(adapter.model, ids.shape[1], visit) as watch:
         logits = adapter.read_logits(adapter.embed(ids))

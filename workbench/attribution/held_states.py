@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.heads import AttentionLayer, watch_attention
+from workbench.attribution.sampling import rows_at_once
 
-TOKENS_AT_ONCE = 4096
 States = list[tuple[nn.Module, Float[Tensor, "1 tok hid"]]]
 """Each block with the hidden states that it is given."""
 
@@ -48,7 +48,7 @@ def logits_with_held(
     found = []
     with adapter.steady(), torch.no_grad():
         embeds = adapter.embed(ids)
-        for part in rows.split(max(1, TOKENS_AT_ONCE // ids.shape[1])):
+        for part in rows.split(rows_at_once(adapter.model, ids.shape[1])):
             with held(states, part.to(embeds.device)):
                 found.append(adapter.next_logits(embeds.expand(len(part), -1, -1)).cpu())
     return torch.cat(found)

@@ -47,7 +47,7 @@ def linearised(
     """
     layout, frozen = adapter.layout, Frozen("linearised", split=gate == "split")
     leaf = adapter.embed(ids)
-    with adapter.steady():
+    with adapter.recording(ids.shape[1]):
         leaf = leaf.detach().clone().requires_grad_()
         with ruled(adapter.model, frozen):
             logits = adapter.read_logits(leaf)

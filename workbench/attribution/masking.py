@@ -73,7 +73,7 @@ class Masking:
         """F and its derivative by each player's share, on the CPU: dF/dm = sum over its tokens of dF/de . (x - x')."""
         step = (self.embeds - self.start.embeds).double()
         values, slopes = [], []
-        for part in self._split(keep):
+        for part in self._split(keep, backward=True):
             value, slope = self.adapter.gradients(self.mix(part), self.target.value)
             values.append(value.double().cpu())
             slopes.append((slope.double() * step).sum(-1).cpu() @ self.members.double().T)
@@ -117,7 +117,7 @@ class Masking:
     ) -> Float64[Tensor, " row"]:
         """`values` of rows that begin as the prompt does, those that leave it at about the same token together."""
         found = torch.empty(len(keep), dtype=torch.float64)
-        together = min(ROWS, rows_at_once(self.batch, self.embeds.shape[1]))
+        together = min(ROWS, rows_at_once(self.adapter.model, self.embeds.shape[1], self.batch))
         with self.adapter.steady(), torch.no_grad():
             for rows in starts.argsort().split(together):
                 answers = prefix.values(self.mix(keep[rows]), int(starts[rows[0]]), self.target.value)
@@ -130,9 +130,10 @@ class Masking:
         changed[:, -1] = True
         return changed.int().argmax(1)
 
-    def _split(self, keep: Float64[Tensor, "row player"]) -> tuple[Tensor, ...]:
+    def _split(self, keep: Float64[Tensor, "row player"], *, backward: bool = False) -> tuple[Tensor, ...]:
         """The rows, as many at a time as may be in memory."""
-        return keep.split(rows_at_once(self.batch, self.embeds.shape[1])) if len(keep) else ()
+        rows = rows_at_once(self.adapter.model, self.embeds.shape[1], self.batch, backward=backward)
+        return keep.split(rows) if len(keep) else ()
 
 
 def mask_prompt(

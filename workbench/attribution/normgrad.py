@@ -63,7 +63,7 @@ def weight_gradients(
         WorkbenchError: see `normgrad`.
     """
     modules = linear_modules(adapter)
-    with adapter.steady(), watched(modules) as calls:
+    with adapter.recording(ids.shape[1]), watched(modules) as calls:
         embeds = adapter.embed(ids).requires_grad_()
         value = target.value(adapter.read_logits(embeds)).sum()
         for name, seen in calls.items():

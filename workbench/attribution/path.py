@@ -89,7 +89,7 @@ def mean_gradient(
     batch: int,
 ) -> Float64[Tensor, "tok hid"]:
     """The mean of dF/dx over the line, by a Gauss-Legendre rule, at most `batch` points at a time."""
-    rows = rows_at_once(batch, start.shape[1], adapter.model)
+    rows = rows_at_once(adapter.model, start.shape[1], batch, backward=True)
     total = torch.zeros_like(start[0], dtype=torch.float64)
     positions, weights = (torch.from_numpy(numbers).to(total) for numbers in leggauss(nodes))
     for place, weight in zip(((positions + 1) / 2).split(rows), (weights / 2).split(rows), strict=True):

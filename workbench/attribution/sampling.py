@@ -7,25 +7,26 @@ from typing import Any
 from jaxtyping import Float64
 from torch import Tensor
 
-from workbench.model.work_room import prompts_that_fit
+from workbench.model.work_room import prompts_that_fit, windows_that_pass
 
 TOKENS_AT_ONCE = 8192
 """Tokens in one forward pass, over all prompts in it: what bounds the memory for long prompts."""
 
 
-def rows_at_once(batch: int, length: int, backward: Any = None) -> int:
-    """How many prompts of `length` tokens go through the model together.
+def rows_at_once(model: Any, length: int, batch: int | None = None, *, backward: bool = False) -> int:
+    """How many prompts of `length` tokens go through a model together.
 
     Args:
-        batch: at most.
+        model: the model.
         length: tokens.
-        backward: the model, where a gradient is taken and all blocks' activations are kept for it.
+        batch: at most; None for as many as tokens allow.
+        backward: whether a gradient is taken, so that all blocks' activations are kept for it.
 
     Raises:
         WorkbenchError: a model that is read block by block, under a limit that a single prompt does not fit in.
     """
-    rows = max(1, min(batch, TOKENS_AT_ONCE // length))
-    return rows if backward is None else prompts_that_fit(backward, length, rows)
+    most = TOKENS_AT_ONCE // length if batch is None else min(batch, TOKENS_AT_ONCE // length)
+    return (prompts_that_fit if backward else windows_that_pass)(model, length, max(1, most))
 
 
 def standard_error(

@@ -55,7 +55,7 @@ def smoothgrad(
     spread = sigma * float(embeds.double().std(correction=0))
     total = torch.zeros_like(embeds[0], dtype=torch.float64)
     squares = torch.zeros_like(total[:, 0])
-    rows = rows_at_once(batch, ids.shape[1], adapter.model)
+    rows = rows_at_once(adapter.model, ids.shape[1], batch, backward=True)
     for copies in noisy_copies(embeds, spread, samples, seed, rows):
         _, slope = adapter.gradients(copies, target.value)
         parts = slope.double() if form == "norm" else slope.double() * embeds.double()

@@ -65,18 +65,15 @@ def salience(
         return
     run.prepare([("salience", {**source.spec, **asked})])
     from workbench import studies
-    from workbench.estimates.watch import watched
     from workbench.studies.salience_masks import check_mask, top_masks, write_tensors
 
     if mask is not None:
         check_mask(metric, top, mask_scope)
     scores: dict[str, Any] | None = None if mask is None else {}
-    context = run.context()
-    loaded = context.model(source.model, allow_download=source.allow_download)
-    steps = studies.salience(loaded, **asked, tensors=tensors, keep=scores, context=context)
-    result = run.steps(watched("salience", loaded, asked, context, steps))
+    steps = studies.start("salience", {**source.spec, **asked}, run.context(), tensors=tensors, keep=scores)
+    result = run.steps(steps)
     if mask is not None and scores is not None:
-        facts = {"metric": metric, "top": repr(top), "scope": mask_scope, "model": loaded.identity.digest}
+        facts = {"metric": metric, "top": repr(top), "scope": mask_scope, "model": result.document["model"]["digest"]}
         write_tensors(top_masks(scores, top, mask_scope), mask, facts)
     run.deliver(result, "matrices")
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import psutil
 
-from workbench import studies
-from workbench.estimates.estimate import look, size_words, time_words, try_to_estimate
-from workbench.estimates.fitting import check_fits, room_for
+from workbench.estimates.estimate import size_words, time_words
+from workbench.estimates.fitting import room_for
+from workbench.estimates.opening import open_to_fit
 from workbench.progress import Steps
 from workbench.studies.context import Context
 
@@ -62,16 +62,13 @@ def foresee(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Fores
     Raises:
         WorkbenchError: whatever the run would refuse before it computes, too little memory among it.
     """
-    loaded, given, study = yield from studies.open_question(kind, spec, context)
-    bench = yield from look(kind, loaded, given, context)
-    found, streamed = try_to_estimate(bench, kind, given), bool(getattr(loaded, "streamed", False))
-    if bench is not None and found is not None and not streamed:
-        check_fits(bench, kind, given, found)
-    yield from _checked(study)
+    opened = yield from open_to_fit(kind, spec, context)
+    bench, found = opened.bench, opened.estimate
+    yield from _checked(opened.study)
     if bench is None or found is None:
         return Foreseen(kind)
     free = room_for(bench).bytes
-    needed = min(found.peak, free) if streamed else found.peak  # what streams keeps to its limit block by block
+    needed = min(found.peak, free) if opened.streamed else found.peak  # what streams keeps to its limit block by block
     return Foreseen(kind, found.seconds, needed, free, psutil.Process().memory_info().rss)
 
 

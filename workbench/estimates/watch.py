@@ -9,54 +9,42 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
-from workbench.estimates.estimate import Estimate, look, try_to_estimate
-from workbench.estimates.fitting import check_fits
+from workbench.estimates.estimate import Estimate
+from workbench.estimates.opening import open_to_fit
 from workbench.estimates.record import Record, record_key
-from workbench.model.load import LoadedModel
 from workbench.progress import Progress, Steps
+from workbench.results import Result
 from workbench.studies.context import Context
 
-T = TypeVar("T")
 INTERVAL = 0.05
 """Seconds between two looks at the memory of the process."""
 
 
-def watched(
-    kind: str,
-    loaded: LoadedModel,
-    spec: Mapping[str, Any],
-    context: Context,
-    steps: Steps[T],
-    *,
-    asked: Mapping[str, Any] | None = None,
-) -> Steps[T]:
+def watched(kind: str, spec: Mapping[str, Any], context: Context, **beside: Any) -> Steps[Result]:
     """Run a study with its estimate before it and the truth beside it.
 
     Args:
         kind: of study.
-        loaded: the model.
-        spec: the study's keywords.
+        spec: what it is asked, under which estimate and truth are recorded.
         context: what the process shares; keeps speed and records.
-        steps: the study, not started yet.
-        asked: what the run was submitted as, under which it is recorded; not recorded when None.
+        beside: keywords of the study that are no JSON.
 
     Raises:
         WorkbenchError: the run needs more memory than there is, or whatever the study raises.
     """
-    bench = yield from look(kind, loaded, spec, context)
-    estimate = try_to_estimate(bench, kind, spec)
-    if bench is not None and estimate is not None:
-        if not getattr(loaded, "streamed", False):  # what streams looks at its limit block by block
-            check_fits(bench, kind, spec, estimate)
+    opened = yield from open_to_fit(kind, spec, context, **beside)
+    study, estimate = opened.study, opened.estimate
+    del opened
+    if estimate is not None:
         yield Progress(0, 1, estimate.words)
     with Meter() as meter:
-        result = yield from steps
-    if estimate is not None and asked is not None:
-        context.cells.put_cell(record_key(kind, asked), _record(estimate, meter).to_json())
+        result = yield from study
+    if estimate is not None:
+        context.cells.put_cell(record_key(kind, spec), _record(estimate, meter).to_json())
     return result
 
 

@@ -34,6 +34,7 @@ def build_model(
     tensors: Mapping[str, StoredTensor],
     *,
     memory_limit: int | None = None,
+    by_blocks: bool = False,
 ) -> transformers.PreTrainedModel:
     """The model of a folder, every weight checked.
 
@@ -42,13 +43,14 @@ def build_model(
         document: its configuration, cleaned by `checks.read_config`.
         tensors: its stored tensors, by `tensor_files.stored_tensors`.
         memory_limit: bytes that the model and the work on it may take; a larger model is read block by block.
+        by_blocks: read it so, also where it fits in memory.
 
     Raises:
         WorkbenchError: an unknown or unfit architecture, tensors that do not fit it, weights that are not finite, a
             limit that not even one block fits in.
     """
     config, family = language_model(folder, document)
-    model = build(folder, config, family, tensors, memory_limit=memory_limit)
+    model = build(folder, config, family, tensors, memory_limit=memory_limit, by_blocks=by_blocks)
     _check_causal(folder, model)
     return model
 
@@ -60,6 +62,7 @@ def build(
     tensors: Mapping[str, StoredTensor],
     *,
     memory_limit: int | None = None,
+    by_blocks: bool = False,
     **parts: Any,
 ) -> transformers.PreTrainedModel:
     """A model of a class, every weight checked, frozen; nothing has run through it yet.
@@ -69,7 +72,7 @@ def build(
         config: its configuration.
         family: its class.
         tensors: its stored tensors.
-        memory_limit: as of `build_model`.
+        memory_limit: as of `build_model`, as is `by_blocks`.
         parts: what its class is told to build or to leave out.
 
     Raises:
@@ -81,7 +84,7 @@ def build(
     skeleton = _skeleton(folder, config, made, len(tensors))
     _check_shapes(folder, skeleton, tensors)
     fit, held = fit_of(layout_of(skeleton), config), 4 * sum(tensor.numel for tensor in tensors.values())
-    room = room_for_blocks(fit, held, folder.name, memory_limit)
+    room = room_for_blocks(fit, held, folder.name, memory_limit, by_blocks=by_blocks)
     if room is not None:
         _check_left_out(folder, skeleton, tensors)
         return build_streamed(folder, made, tensors, room)

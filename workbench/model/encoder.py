@@ -46,13 +46,17 @@ class LoadedEncoder(LoadedModel):
     pooling: Pooling = "mean"
 
 
-def load_encoder(name: str, *, allow_download: bool = False, memory_limit: int | None = None) -> LoadedEncoder:
+def load_encoder(
+    name: str, *, allow_download: bool = False, memory_limit: int | None = None, by_blocks: bool = False
+) -> LoadedEncoder:
     """Open a folder that holds an encoder, by the names that `load` knows; arguments as of `load`.
 
     Raises:
         WorkbenchError: no such model, or a folder that is not a sound and safe encoder.
     """
-    found = read(name, partial(build_encoder, memory_limit=memory_limit), allow_download=allow_download)
+    found = read(
+        name, partial(build_encoder, memory_limit=memory_limit, by_blocks=by_blocks), allow_download=allow_download
+    )
     held = {field.name: getattr(found, field.name) for field in fields(LoadedModel)}
     held["context"] = min(found.context, _usable_positions(found.model, found.context))
     config: Any = found.model.config
@@ -63,7 +67,9 @@ def load_encoder(name: str, *, allow_download: bool = False, memory_limit: int |
     return LoadedEncoder(**held, labels=labels, exclusive=len(labels) > 1 and not several)
 
 
-def load_any(name: str, *, allow_download: bool = False, memory_limit: int | None = None) -> LoadedModel:
+def load_any(
+    name: str, *, allow_download: bool = False, memory_limit: int | None = None, by_blocks: bool = False
+) -> LoadedModel:
     """Open an encoder where the folder holds one, else a language model; arguments as of `load`.
 
     Raises:
@@ -71,7 +77,7 @@ def load_any(name: str, *, allow_download: bool = False, memory_limit: int | Non
     """
     folder = open_folder(name, allow_download=allow_download).path
     opened = load_encoder if names_encoder(folder, read_config(folder)) else load
-    return opened(name, allow_download=allow_download, memory_limit=memory_limit)
+    return opened(name, allow_download=allow_download, memory_limit=memory_limit, by_blocks=by_blocks)
 
 
 def build_encoder(
@@ -80,6 +86,7 @@ def build_encoder(
     tensors: Mapping[str, StoredTensor],
     *,
     memory_limit: int | None = None,
+    by_blocks: bool = False,
 ) -> transformers.PreTrainedModel:
     """The encoder of a folder, every weight checked; arguments as of `build.build_model`.
 
@@ -88,7 +95,7 @@ def build_encoder(
     """
     config, family = encoder(folder, document)
     parts = {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(family).parameters else {}
-    model = build(folder, config, family, tensors, memory_limit=memory_limit, **parts)
+    model = build(folder, config, family, tensors, memory_limit=memory_limit, by_blocks=by_blocks, **parts)
     _check_both_ways(folder, model)
     return model
 

@@ -81,7 +81,7 @@ def fit_of(layout: Layout, config: Any) -> Fit:
     )
 
 
-def room_for_blocks(fit: Fit, stored: int, called: str, limit: int | None) -> int | None:
+def room_for_blocks(fit: Fit, stored: int, called: str, limit: int | None, *, by_blocks: bool = False) -> int | None:
     """Bytes for the blocks of a model that is to be read block by block; None for one that is held in memory.
 
     Args:
@@ -89,12 +89,13 @@ def room_for_blocks(fit: Fit, stored: int, called: str, limit: int | None) -> in
         stored: bytes of all that its files hold, in float32.
         called: name of the model.
         limit: bytes that it may take; None for what is free.
+        by_blocks: whether it is to be read so, also where it fits in memory.
 
     Raises:
         WorkbenchError: not even one block fits.
     """
     available = available_memory()
-    if limit is None and stored <= available:
+    if limit is None and stored <= available and not by_blocks:
         return None
     if limit is not None and limit < fit.smallest:
         raise WorkbenchError(
@@ -102,7 +103,7 @@ def room_for_blocks(fit: Fit, stored: int, called: str, limit: int | None) -> in
             f"block and the work on {WINDOW} tokens take {size_words(fit.smallest, up=True)}, the smallest possible "
             "limit"
         )
-    if limit is not None and fit.resident <= limit and stored <= available:
+    if limit is not None and fit.resident <= limit and stored <= available and not by_blocks:
         return None
     allowed = min(int(FREE_SHARE * available), available if limit is None else limit)
     if allowed < fit.smallest:

@@ -92,7 +92,9 @@ class LoadedModel:
         return is_streamed(self.model)
 
 
-def load(name: str, *, allow_download: bool = False, memory_limit: int | None = None) -> LoadedModel:
+def load(
+    name: str, *, allow_download: bool = False, memory_limit: int | None = None, by_blocks: bool = False
+) -> LoadedModel:
     """Open `demo`, a local model by name, a folder in Hugging Face format or, when allowed, a model of the hub.
 
     Args:
@@ -100,12 +102,15 @@ def load(name: str, *, allow_download: bool = False, memory_limit: int | None = 
         allow_download: whether it may be fetched.
         memory_limit: bytes that the model and the work on it may take; None for the memory that is free. A model that
             is too large for it is read block by block (`streaming`), and nothing else about it differs.
+        by_blocks: read it block by block, also where it fits in memory.
 
     Raises:
         WorkbenchError: no such model, a folder that is not a sound and safe decoder-only language model, or a limit
             that not even one block fits in.
     """
-    return read(name, partial(build_model, memory_limit=memory_limit), allow_download=allow_download)
+    return read(
+        name, partial(build_model, memory_limit=memory_limit, by_blocks=by_blocks), allow_download=allow_download
+    )
 
 
 def read(name: str, build: Build, *, allow_download: bool = False) -> LoadedModel:

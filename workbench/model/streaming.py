@@ -79,6 +79,7 @@ class WeightStream:
         """
         laid = self.laid if laid is None else laid
         above = {name: next((one[name] for one in reversed(laid) if name in one), None) for name in names}
+        self._make_way(self.stored.bytes_of(name for name, made in above.items() if made is not None))
         own = self._own([name for name, made in above.items() if made is None], hold)
         return {name: own[name] if made is None else made() for name, made in above.items()}
 
@@ -106,11 +107,14 @@ class WeightStream:
         would go right before it is wanted again.
         """
         held = self._held.pop(path, {})
-        wanted = self.stored.bytes_of({*held, *names})
-        while self._held and wanted + sum(self.stored.bytes_of(one) for one in self._held.values()) > self.room:
-            self._held.popitem()
+        self._make_way(self.stored.bytes_of({*held, *names}))
         self._held[path] = held
         return held
+
+    def _make_way(self, size: int) -> None:
+        """Give blocks up until so many bytes more have room, as weights that lie over the model's own take them too."""
+        while self._held and size and size + sum(map(self.stored.bytes_of, self._held.values())) > self.room:
+            self._held.popitem()
 
 
 def stream_of(module: nn.Module) -> WeightStream | None:

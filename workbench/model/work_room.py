@@ -22,6 +22,10 @@ GRAPH_COPIES = 2
 """How many times what a token takes on its way through a block stays of every block, where a gradient is wanted."""
 GRAPH_MAPS = 3
 """Attention maps of a block that stay for a gradient."""
+MADE_OF = 4
+"""Part of a block that its quantized weights take, packed, while others are made of them."""
+READ_MAPS = 8
+"""Float32 copies of a block's attention maps while they are read: as they are made, and in double precision."""
 
 
 def fit_of_model(model: Any) -> Fit:
@@ -44,10 +48,12 @@ def windows_that_pass(model: Any, window: int, most: int, beside: int = 0) -> in
         most: windows.
         beside: bytes that other work holds meanwhile.
     """
-    if stream_of(model) is None:
+    stream = stream_of(model)
+    if stream is None:
         return most
-    a_window = window * fit_of_model(model).a_token
-    return max(1, min(most, (int(available_memory() / SLACK) - beside) // a_window))
+    fit = fit_of_model(model)
+    beside += fit.block // MADE_OF if stream.laid else 0
+    return max(1, min(most, (int(available_memory() / SLACK) - beside) // (window * fit.a_token)))
 
 
 def logits_at_once(model: Any) -> int:
@@ -71,13 +77,36 @@ def prompts_that_fit(model: Any, length: int, most: int) -> int:
     if stream_of(model) is None:
         return most
     fit, text = fit_of_model(model), model.config.get_text_config()
-    attention = GRAPH_MAPS * int(getattr(text, "num_attention_heads", 1)) * length
+    attention = GRAPH_MAPS * _heads(model) * length
     a_token = GRAPH_COPIES * int(getattr(text, "num_hidden_layers", 1)) * (fit.a_token + 4 * attention)
     one = length * (a_token + 4 * LOGIT_COPIES * fit.vocabulary)
     _check(model, fit, one, f"the gradient at a prompt of {length} tokens")
     if one > available_memory() / SLACK:
         _give_way(model, fit.block)
     return max(1, min(most, int(available_memory() / SLACK) // one))
+
+
+def check_maps(model: Any, length: int) -> None:
+    """Refuse to look at the attention maps of a prompt, a block at a time, where a memory limit leaves no room.
+
+    Args:
+        model: the model.
+        length: tokens of the prompt.
+
+    Raises:
+        WorkbenchError: they do not fit beside one block of a model that is read block by block.
+    """
+    if stream_of(model) is None:
+        return
+    fit = fit_of_model(model)
+    needed = length * (fit.a_token + 4 * READ_MAPS * _heads(model) * length)
+    _check(model, fit, needed, f"a look at the attention maps of {length} tokens")
+    if needed > available_memory() / SLACK:
+        _give_way(model, fit.block)
+
+
+def _heads(model: Any) -> int:
+    return int(getattr(model.config.get_text_config(), "num_attention_heads", 1))
 
 
 def _give_way(model: Any, room: int) -> None:

@@ -36,6 +36,7 @@ from workbench.registry import Range, quantizers
     "at 20.9 instead of 12.5. Mended: an exact count of salient columns (the code takes one more, and all ties), "
     "the sign of 0 is +1, zeros count in the means.",
     scope="block",
+    block_copies=8,
     fixed_width=True,
     fixed_group=-1,
     asymmetric_only=True,

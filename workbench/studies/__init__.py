@@ -120,20 +120,24 @@ OF_ENCODERS = ("attribute", "compare_attribution", "drift")
 NOT_IN_SPECS = ("loaded", "context", "tensors", "keep")
 
 
-def start(kind: str, spec: Mapping[str, Any], context: Context) -> Steps[Result]:
-    """A study from its kind and its JSON spec, as `open_question` reads it, with its estimate before it.
+def start(kind: str, spec: Mapping[str, Any], context: Context, **beside: Any) -> Steps[Result]:
+    """A study from its kind and its JSON spec, as `open_question` reads both, with its estimate before it.
 
     Raises:
         WorkbenchError: unknown kind or keyword, too little memory, or whatever the study refuses.
     """
-    loaded, given, study = yield from open_question(kind, spec, context)
     from workbench.estimates.watch import watched
 
-    return (yield from watched(kind, loaded, given, context, study, asked=spec))
+    return (yield from watched(kind, spec, context, **beside))
 
 
 def open_question(
-    kind: str, spec: Mapping[str, Any], context: Context
+    kind: str,
+    spec: Mapping[str, Any],
+    context: Context,
+    beside: Mapping[str, Any] | None = None,
+    *,
+    by_blocks: bool = False,
 ) -> Steps[tuple[LoadedModel, dict[str, Any], Steps[Result]]]:
     """The model, the study's keywords, and the study, not begun yet.
 
@@ -142,6 +146,8 @@ def open_question(
         spec: `model`, `allow_download`, `memory_limit` and the study's own keywords. The limit, bytes or a size such as
             `4GiB`, decides how the model is held and nothing about the result.
         context: what the process shares.
+        beside: keywords of the study that are no JSON.
+        by_blocks: read the model block by block, also where it fits in memory.
 
     Raises:
         WorkbenchError: unknown kind or keyword, or a model that is not there.
@@ -160,8 +166,10 @@ def open_question(
         if keyword not in known:
             raise unknown(f"keyword of study {kind!r}", keyword, tuple(known))
     yield Progress(0, 1, f"loading {name}")
-    loaded = context.model(name, allow_download=allow, encoders=kind in OF_ENCODERS, memory_limit=limit)
-    return loaded, given, study(loaded, **given, context=context)
+    loaded = context.model(
+        name, allow_download=allow, encoders=kind in OF_ENCODERS, memory_limit=limit, by_blocks=by_blocks
+    )
+    return loaded, given, study(loaded, **given, **(beside or {}), context=context)
 
 
 def _limit(given: Any) -> int | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.baselines import Baseline, BaselineName, make_baseline
+from workbench.attribution.sampling import rows_at_once
 from workbench.measures.divergence import kl
 from workbench.model.load import LoadedModel
 from workbench.model.overlay import overlay
@@ -21,7 +22,7 @@ from workbench.results import Result
 from workbench.studies.attribute import quantized_weights
 from workbench.studies.context import Context
 from workbench.studies.prompt_document import of_prompt
-from workbench.studies.removal import TOKENS_AT_ONCE, read_choice
+from workbench.studies.removal import read_choice
 
 
 def blame(
@@ -94,7 +95,7 @@ def _logits(
 ) -> Steps[Float[Tensor, "row vocab"]]:
     """The next token's logits of every row, in the model as it is now."""
     found = []
-    rows = max(1, TOKENS_AT_ONCE // embeds.shape[1])
+    rows = rows_at_once(adapter.model, embeds.shape[1])
     for done, part in enumerate(replaced.split(rows)):
         yield Progress(done * rows, len(replaced), f"{len(replaced)} prompts in {whose}")
         inputs = torch.where(part[..., None].to(embeds.device), start.embeds, embeds)

@@ -71,7 +71,13 @@ class Context:
         self._held: tuple[tuple[str, int | None], LoadedModel] | None = None
 
     def model(
-        self, name: str, *, allow_download: bool = False, encoders: bool = False, memory_limit: int | None = None
+        self,
+        name: str,
+        *,
+        allow_download: bool = False,
+        encoders: bool = False,
+        memory_limit: int | None = None,
+        by_blocks: bool = False,
     ) -> LoadedModel:
         """The model of that name, loaded unless it is the one held, under the same limit, and its files are unchanged.
 
@@ -80,6 +86,7 @@ class Context:
             allow_download: whether it may be fetched.
             encoders: also open encoders, which are else refused.
             memory_limit: bytes for the model and the work on it; None for the limit of this context.
+            by_blocks: read it block by block, also where it fits in memory; it is held so afterwards.
 
         Raises:
             WorkbenchError: as `load` and `load_any`.
@@ -89,12 +96,13 @@ class Context:
         limit = self.memory_limit if memory_limit is None else memory_limit
         key = model_digest(name), limit
         held = self._held
-        if held is None or held[0] != key or (isinstance(held[1], LoadedEncoder) and not encoders):
+        if held is None or held[0] != key or not _as_wanted(held[1], encoders, by_blocks):
             self._held = held = None
             gc.collect()
             bound_memory(None)
-            loaded = place((load_any if encoders else load)(name, allow_download=allow_download, memory_limit=limit))
-            self._held = held = key, loaded
+            opened = load_any if encoders else load
+            loaded = opened(name, allow_download=allow_download, memory_limit=limit, by_blocks=by_blocks)
+            self._held = held = key, place(loaded)
         bound_memory(None if limit is None else max(0, limit - held_bytes(held[1].model)))
         return held[1]
 
@@ -106,6 +114,10 @@ class Context:
         """
         if self.crew is not None and parts:
             yield from self.crew.make(loaded, work, parts, self.cells)
+
+
+def _as_wanted(held: LoadedModel, encoders: bool, by_blocks: bool) -> bool:
+    return (encoders or not isinstance(held, LoadedEncoder)) and (held.streamed or not by_blocks)
 
 
 def cell_key(facts: Mapping[str, Any]) -> str:

@@ -15,9 +15,11 @@ from workbench.attribution.damage import damage_map as split
 from workbench.attribution.sinks import find_sinks
 from workbench.attribution.targets import Target
 from workbench.errors import WorkbenchError
+from workbench.model.lazy_weights import LazyWeights
 from workbench.model.load import LoadedModel
-from workbench.model.matrices import Matrix, read_weight
+from workbench.model.matrices import Matrix
 from workbench.model.overlay import overlay
+from workbench.model.own_weights import own_weights
 from workbench.progress import Progress, Steps, within
 from workbench.results import Result
 from workbench.studies.attribute import explained, quantized_weights
@@ -44,7 +46,8 @@ def damage_map(
     """Parts of F(full) - F(quantized), one for every matrix and token; together they are all of it.
 
     A positive part is a loss of the target. The formula is in `workbench.attribution.damage`. Holds the full weights,
-    the quantized ones, their difference and those of the running point of the path at one time. Of every matrix it is
+    the quantized ones, their difference and those of the running point of the path at one time; of a model that is
+    read block by block those of the block that runs. Of every matrix it is
     told how much lies on attention sinks, or on the first token where there is none; not for a model that does not show
     its attention.
 
@@ -98,11 +101,14 @@ def _on_the_path(
     nodes: int,
 ) -> Damage:
     """The damage along the straight way from the quantized weights to the full ones."""
-    full = {one.name: read_weight(loaded.model, one) for one in matrices if one.name in quantized}
-    moved = {name: weight - quantized[name].to(weight) for name, weight in full.items()}
+    shapes = {one.name: one.shape for one in matrices if one.name in quantized}
+    full = own_weights(loaded.model, [one for one in matrices if one.name in shapes])
+    moved: Mapping[str, Tensor] = LazyWeights(shapes, lambda name: full[name] - quantized[name].to(full[name]))
+    if not loaded.streamed:
+        moved = dict(moved)
 
     def laid(place: float) -> AbstractContextManager[None]:
-        return overlay(loaded.model, {name: full[name] - (1 - place) * moved[name] for name in full})
+        return overlay(loaded.model, LazyWeights(shapes, lambda name: full[name] - (1 - place) * moved[name]))
 
     modules = {one.name: loaded.model.get_submodule(one.module) for one in matrices}
     return split(adapter, ids, aim, modules, moved, laid, nodes=nodes, max_nodes=MOST_NODES)

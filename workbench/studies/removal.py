@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.attribution.adapter import Adapter
 from workbench.attribution.baselines import BaselineName, make_baseline
+from workbench.attribution.sampling import rows_at_once
 from workbench.attribution.target_kinds import following
 from workbench.attribution.targets import Target
 from workbench.errors import WorkbenchError, unknown
@@ -21,7 +22,6 @@ from workbench.measures.faithfulness import Value
 from workbench.progress import Progress, Steps
 
 Measure = Literal["target", "logprob", "prob"]
-TOKENS_AT_ONCE = 8192
 T = TypeVar("T")
 
 
@@ -93,7 +93,7 @@ class Removal:
             wanted = list(self._wanted.values())
         finally:
             self._wanted = None
-        rows = max(1, TOKENS_AT_ONCE // self._embeds.shape[1])
+        rows = rows_at_once(self.adapter.model, self._embeds.shape[1])
         for done in range(0, len(wanted), rows):
             yield Progress(done, len(wanted), f"{note}: {len(wanted)} prompts with tokens replaced")
             self._answer(torch.stack(wanted[done : done + rows]))

@@ -33,6 +33,8 @@ from workbench.scheme import UNTOUCHED, Scheme
 
 COPIES = 3
 """Float32 tensors of a matrix's size that a method holds at once."""
+BLOCK_COPIES = 3
+"""Likewise of a method that looks at a whole block and says nothing of it: float32 copies of the block's matrices."""
 GRAM_BYTES = 32
 """Bytes an entry of the Gram matrix: itself in float32, and what is made of it in float64."""
 
@@ -80,9 +82,13 @@ class BlockRun:
 
     def _block(self, block: Block, scheme: Scheme, group: Sequence[Matrix]) -> Steps[dict[str, QuantizedWeight]]:
         walk = yield from self._reach(block)
-        weights = {matrix.name: full_weight(self.loaded, matrix, self.weights) for matrix in group}
-        task = BlockTask(walk, block, tuple(group), weights)
-        return (yield from quantizers.get(scheme.quantizer)(task, **arguments_of(scheme)))
+        method = quantizers.get(scheme.quantizer)
+        copies = method.traits.get("block_copies", BLOCK_COPIES)
+        needed = 4 * copies * sum(matrix.parameters for matrix in group)
+        with self._room(needed, f"{method.name} of the matrices of {shown(block.path)}"):
+            weights = {matrix.name: full_weight(self.loaded, matrix, self.weights) for matrix in group}
+            task = BlockTask(walk, block, tuple(group), weights)
+            return (yield from method(task, **arguments_of(scheme)))
 
     def _site(self, block: Block, site: str, here: Sequence[Matrix], part: Part) -> Steps[None]:
         """The matrices that read one site; those that are fed alike share its statistics."""
@@ -95,14 +101,12 @@ class BlockRun:
                 yield Progress(place + 0.5 + 0.5 * done / len(fed), len(feeds), f"quantizing {matrix.name}")
                 scheme = self.assignment[matrix.name]
                 mine = stats if input_needs(scheme) else None
-                with self._room(matrix, mine):
+                with self._room(_bytes(matrix, mine), f"quantizing {shown(matrix.name)}"):
                     quantize_one(part, matrix, full_weight(self.loaded, matrix, self.weights), mine, scheme)
 
-    def _room(self, matrix: Matrix, stats: SiteStatistics | None) -> AbstractContextManager[None]:
-        """Room for quantizing a matrix beside a block of a model that is read block by block."""
-        if not self.loaded.streamed:
-            return nullcontext()
-        return room_for(self.loaded.model, _bytes(matrix, stats), f"quantizing {shown(matrix.name)}")
+    def _room(self, needed: int, purpose: str) -> AbstractContextManager[None]:
+        """Room for so many bytes beside a block of a model that is read block by block."""
+        return room_for(self.loaded.model, needed, purpose) if self.loaded.streamed else nullcontext()
 
     def _statistics(
         self, block: Block, site: str, fed: Sequence[Matrix], feed: str, part: Part
