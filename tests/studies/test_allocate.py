@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -117,11 +118,20 @@ def test_ties_limits_and_file_sizes_reach_the_plan(tiny_llama: LoadedModel, aske
         ({"budget": 3.0, "locks": {"nope": 2}}, "no matrix 'nope' to lock"),
         ({"budget": 3.0, "quantizers": ("billm",)}, "'billm' has one width of its own"),
         ({"budget": 3.0, "floor": 4}, "below the smallest that these choices allow; it should lie between 4.5"),
+        ({"budget": 9.0}, "above the largest that these choices allow"),
+        ({"budget": 2.0, "quantizers": ("gptq",)}, "codes and scales of these choices alone take 2.5"),
+        ({"budget": 3.0, "locks": {"model.layers.0.mlp.down_proj.weight": 3}}, "choose one of: 2, 4"),
+        (
+            {"budget": 2.6, "locks": dict.fromkeys((f"model.layers.{b}.mlp.down_proj.weight" for b in (0, 1)), 4)},
+            "below the smallest that these choices allow; it should lie between 3 and",
+        ),
     ],
 )
-def test_what_cannot_be_is_refused(
-    tiny_llama: LoadedModel, asked: dict[str, Any], wrong: dict[str, Any], told: str
+def test_what_cannot_be_is_refused_before_anything_is_measured(
+    tiny_llama: LoadedModel, asked: dict[str, Any], wrong: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    module = sys.modules[allocate.__module__]
+    monkeypatch.setattr(module, "sensitivity", lambda *_, **__: pytest.fail("it was measured"))
     with pytest.raises(WorkbenchError, match=told):
         run(allocate(tiny_llama, **{**asked, **wrong}))
 
@@ -350,5 +360,5 @@ def test_the_front_measures_what_evaluate_measures(
         alone = run(evaluate(tiny_llama, plan=point["plan"], context=context, **asked)).document
         assert point["perplexity"] == pytest.approx(alone["perplexity"], rel=1e-6)
         assert point["stored_bits"] == pytest.approx(alone["stored_bits"], rel=1e-9)
-    with pytest.raises(WorkbenchError, match=r"a budget of 9 stored bits is not between 2.5"):
+    with pytest.raises(WorkbenchError, match=r"a budget of 9 stored bits per weight is above the largest"):
         run(front(tiny_llama, budgets=[9.0], **spec))

@@ -14,7 +14,7 @@ from workbench.allocation.build import build_plan
 from workbench.allocation.cells import read_items, rows_of
 from workbench.allocation.items import Item, restrict
 from workbench.allocation.plan import Plan
-from workbench.allocation.solution import Solution, uniform_solutions
+from workbench.allocation.solution import Solution, Table, room, uniform_solutions
 from workbench.allocation.solve import solve_lagrangian, solve_milp
 from workbench.allocation.ties import Groups, tie, untie
 from workbench.errors import WorkbenchError, shown, unknown
@@ -77,6 +77,16 @@ def items_of(cells: Document, matrices: Sequence[Document], wish: Wish) -> tuple
     """
     items = read_items(rows_of(cells), matrices=matrices, widths=wish.widths, envelope=wish.envelope)
     return restrict(items, locks=wish.locks, floor=wish.floor, ceiling=wish.ceiling)
+
+
+def check_budget(items: Sequence[Item], wish: Wish) -> None:
+    """Refuse a budget that no choice keeps, tied matrices alike.
+
+    Raises:
+        WorkbenchError: it is out of range, or matrices that are tied have no width in common.
+    """
+    tied = tie(items, wish.ties)
+    room(tied, Table(tied), wish.request.bits)
 
 
 def solve(items: Sequence[Item], wish: Wish) -> Solution:

@@ -19,12 +19,11 @@ from workbench.results import Result
 from workbench.studies.context import Context
 from workbench.studies.decision import decide, open_desk, unmeasured
 from workbench.studies.inspection import inspection
+from workbench.studies.possible import Offer, check_possible
 from workbench.studies.sensitivity import sensitivity
 
 WAYS = ("isolated", "joint-path")
 SECONDS = 30.0
-Offer = tuple[str, list[int], dict[str, Any]]
-"""A quantizer, its widths and its options."""
 
 
 def allocate(
@@ -97,7 +96,10 @@ def allocate(
     )
     text = {"calibration": calibration, "tokens": tokens, "window": window}
     grid = {"group_size": group_size, "symmetric": symmetric}
-    measured = measure_tables(loaded, offers(quantizers, bits, options), ways, {**grid, **text}, context)
+    chosen = offers(quantizers, bits, options)
+    if cells is None:
+        check_possible(chosen, grid, inspected, [wish])
+    measured = measure_tables(loaded, chosen, ways, {**grid, **text}, context)
     tables = (yield from within(measured, 0.01, 0.5)) if cells is None else [cells]
     if cells is not None and calibration is None and loaded.identity.id != "demo":
         return unmeasured(tables[0], inspected, wish)

@@ -9,9 +9,8 @@ from typing import Any
 from workbench.allocation.budgets import bits_request
 from workbench.allocation.items import Item
 from workbench.allocation.plan import Plan, to_document
-from workbench.allocation.planning import Wish, check_model, items_of, uniform_plans, write
+from workbench.allocation.planning import Wish, check_budget, check_model, items_of, uniform_plans, write
 from workbench.allocation.rules import by_score
-from workbench.allocation.solution import budget_range
 from workbench.allocation.ties import read_ties
 from workbench.errors import WorkbenchError
 from workbench.model.load import LoadedModel
@@ -22,6 +21,7 @@ from workbench.studies.context import Context
 from workbench.studies.decision import Decision, Desk, decide, open_desk, spread_candidates
 from workbench.studies.front_rows import sort_out
 from workbench.studies.inspection import inspection
+from workbench.studies.possible import check_possible
 from workbench.studies.salience import salience
 from workbench.studies.tradeoff import tradeoff
 
@@ -80,10 +80,14 @@ def front(
     inspected = (yield from within(inspection(loaded), 0.0, 0.01)).document
     check_model(cells or {}, inspected["model"])
     read = {"calibration": calibration, "tokens": tokens, "window": window}
-    asked = {"group_size": group_size, "symmetric": symmetric, **read}
-    measured = measure_tables(loaded, offers(quantizers, bits, options), ways, asked, context)
+    grid, chosen = {"group_size": group_size, "symmetric": symmetric}, offers(quantizers, bits, options)
+    wishes = _wishes(budgets, read_ties(ties, inspected["matrices"]), bits)
+    if cells is None:
+        check_possible(chosen, grid, inspected, wishes)
+    measured = measure_tables(loaded, chosen, ways, {**grid, **read}, context)
     tables = (yield from within(measured, 0.01, 0.3)) if cells is None else [cells]
-    wishes = _wishes(budgets, tables[0], inspected, read_ties(ties, inspected["matrices"]), bits)
+    for wish in wishes:
+        check_budget(items_of(tables[0], inspected["matrices"], wish), wish)
     desk = yield from within(open_desk(loaded, inspected, tables, read, context), 0.3, 0.33)
     taken = yield from within(_along(desk, wishes, refine_seconds), 0.33, 0.7)
     ruled = yield from within(_ruled(loaded, desk, wishes, rules, read, context), 0.7, 0.75)
@@ -96,27 +100,16 @@ def front(
     return sort_out(found, wishes, taken, uniform, ruled)
 
 
-def _wishes(
-    budgets: Sequence[float],
-    table: Mapping[str, Any],
-    inspected: Mapping[str, Any],
-    ties: tuple[tuple[str, ...], ...],
-    bits: Sequence[int],
-) -> list[Wish]:
+def _wishes(budgets: Sequence[float], ties: tuple[tuple[str, ...], ...], bits: Sequence[int]) -> list[Wish]:
     """One wish a budget, from small to large.
 
     Raises:
-        WorkbenchError: none, too many, or one out of the range of the choices.
+        WorkbenchError: none, or too many.
     """
     wanted = sorted(set(budgets))
     if not 1 <= len(wanted) <= BUDGETS_AT_MOST:
         raise WorkbenchError(f"{len(wanted)} budgets were given; give 1 to {BUDGETS_AT_MOST}")
-    wishes = [Wish(bits_request(budget), ties=ties, widths=tuple(bits)) for budget in wanted]
-    low, high = budget_range(items_of(table, inspected["matrices"], wishes[0]))
-    outside = next((budget for budget in wanted if not low <= budget <= high), None)
-    if outside is not None:
-        raise WorkbenchError(f"a budget of {outside:g} stored bits is not between {low:g} and {high:g}")
-    return wishes
+    return [Wish(bits_request(budget), ties=ties, widths=tuple(bits)) for budget in wanted]
 
 
 def _along(desk: Desk, wishes: Sequence[Wish], refine_seconds: float) -> Steps[list[Decision]]:
