@@ -49,7 +49,7 @@ UNCLIPPED = ("q_", "k_", "query", "key", "qkv", "c_attn")
     "Mended: zero lies on every grid, symmetric grids work, clipping works with any number of tokens and rows and "
     "on whole rows.",
     scope="block",
-    block_copies=2,
+    block_copies=4,
     formula=r"\hat W = Q\big(W \operatorname{diag}(s)\big) \operatorname{diag}(s)^{-1},\quad s_j = "
     r"\big(\tfrac1T \textstyle\sum_t |x_{tj}|\big)^{\alpha},\quad \alpha^* = \arg\min_\alpha \lVert f_{\hat W}(X) - "
     r"f_W(X) \rVert^2",
