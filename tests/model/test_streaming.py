@@ -24,6 +24,7 @@ from workbench.model.lazy_weights import LazyWeights
 from workbench.model.load import LoadedModel, load
 from workbench.model.matrices import Matrix, quantizable_matrices, read_weight
 from workbench.model.overlay import is_overlaid, overlay
+from workbench.model.own_weights import own_weights
 from workbench.model.stored_weights import StoredWeights
 from workbench.model.streamed_build import layout_of
 from workbench.model.streaming import WeightStream, parameter_of, present, stream_of
@@ -289,6 +290,17 @@ def test_blocks_stay_in_memory_as_far_as_the_limit_allows(folders: dict[str, Pat
     before = sum(stream.reads.values())
     logits(parts)
     assert sum(stream.reads.values()) == before
+
+
+def test_own_weights_stay_while_others_lie_over_them(both: Both) -> None:
+    """Those inside blocks and, of the model with projections in front of its blocks, those outside of them."""
+    matrices = quantizable_matrices(both[0].model)
+    expected = {one.name: read_weight(both[0].model, one).clone() for one in matrices}
+    for loaded in both:
+        own = own_weights(loaded.model, matrices)
+        with overlay(loaded.model, others(loaded)):
+            assert all(torch.equal(own[name], weight) for name, weight in expected.items())
+            assert not torch.equal(read_weight(loaded.model, matrices[0]), expected[matrices[0].name])
 
 
 def test_blocks_make_way_for_weights_that_lie_over_them(folders: dict[str, Path]) -> None:

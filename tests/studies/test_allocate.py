@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -134,6 +135,18 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(
     monkeypatch.setattr(module, "sensitivity", lambda *_, **__: pytest.fail("it was measured"))
     with pytest.raises(WorkbenchError, match=told):
         run(allocate(tiny_llama, **{**asked, **wrong}))
+
+
+def test_a_guarded_plan_below_all_choices_is_refused_before_anything_is_measured(
+    tiny_llama: LoadedModel, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules[allocate.__module__]
+    monkeypatch.setattr(module, "sensitivity", lambda *_, **__: pytest.fail("it was measured"))
+    known = {name: asked[name] for name in asked.keys() & inspect.signature(guarded).parameters.keys()}
+    with pytest.raises(WorkbenchError, match=r"a budget of 2 stored bits is below the smallest .*, 2\.5"):
+        run(guarded(tiny_llama, max_kl=1.0, budget=2.0, **known))
+    with pytest.raises(WorkbenchError, match="no matrix 'nope' to lock"):
+        run(guarded(tiny_llama, max_kl=1.0, locks={"nope": 2}, **known))
 
 
 def test_cells_without_a_text_give_the_plan_and_say_that_nothing_was_measured(

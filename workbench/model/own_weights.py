@@ -19,14 +19,16 @@ def own_weights(
 ) -> Mapping[str, Float[Tensor, "out in"]]:
     """The weights of matrices as they are now, float32 on the CPU; not to be written to.
 
-    They stay what they are, also while other weights lie over the model. Those of a model that is read block by block
-    are read when they are asked for.
+    They stay what they are, also while other weights lie over the model. Those that a model reads block by block are
+    read when they are asked for.
     """
     stream = stream_of(model)
-    read = [] if stream is None else [one for one in matrices if one.name in stream]
-    if stream is None or len(read) < len(matrices):
+    if stream is None:
         return {one.name: read_weight(model, one) for one in matrices}
-    known, values = {one.name: one for one in read}, stream.reader()
-    return LazyWeights(
-        {one.name: one.shape for one in read}, lambda name: oriented(values(name), known[name]).float().contiguous()
-    )
+    known, values = {one.name: one for one in matrices}, stream.reader()
+    resting = {one.name: read_weight(model, one) for one in matrices if one.name not in stream}
+
+    def make(name: str) -> Tensor:
+        return resting[name] if name in resting else oriented(values(name), known[name]).float().contiguous()
+
+    return LazyWeights({one.name: one.shape for one in matrices}, make)

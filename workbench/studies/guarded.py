@@ -23,6 +23,7 @@ from workbench.studies.context import Context
 from workbench.studies.decision import Desk, open_desk
 from workbench.studies.drift import drift
 from workbench.studies.inspection import inspection
+from workbench.studies.possible import items_by_shapes
 
 STEPS = 24
 """Budgets that are tried, evenly spread over the range of the choices."""
@@ -88,11 +89,13 @@ def guarded(
     inspected = (yield from within(inspection(loaded), 0.0, 0.01)).document
     check_model(cells or {}, inspected["model"])
     read = {"calibration": calibration, "tokens": tokens, "window": window}
-    asked = {"group_size": group_size, "symmetric": symmetric, **read}
-    measured = measure_tables(loaded, offers(quantizers, bits, options), [by], asked, context)
-    tables = (yield from within(measured, 0.01, 0.4)) if cells is None else [cells]
+    grid, chosen = {"group_size": group_size, "symmetric": symmetric}, offers(quantizers, bits, options)
     groups = read_ties(ties, inspected["matrices"])
     wish = Wish(bits_request(1.0), dict(locks or {}), floor, ceiling, groups, tuple(bits), envelope=True)
+    if cells is None:
+        _check_most(budget, budget_range(items_by_shapes(chosen, grid, inspected, wish))[0])
+    measured = measure_tables(loaded, chosen, [by], {**grid, **read}, context)
+    tables = (yield from within(measured, 0.01, 0.4)) if cells is None else [cells]
     row_of_plans = plans_to_try(tables[0], inspected, wish, budget)
     desk = yield from within(open_desk(loaded, inspected, tables, read, context), 0.4, 0.42)
     rows: list[dict[str, Any]] = []
@@ -116,16 +119,20 @@ def plans_to_try(table: Mapping[str, Any], inspected: Mapping[str, Any], wish: W
         WorkbenchError: `most` is below the smallest budget that the choices allow.
     """
     low, high = budget_range(items_of(table, inspected["matrices"], wish))
+    _check_most(most, low)
     high = high if most is None else min(high, most)
-    if high < low:
-        raise WorkbenchError(
-            f"a budget of {high:g} stored bits is below the smallest that these choices allow, {low:g}"
-        )
     spread = [low + (high - low) * place / (STEPS - 1) for place in range(STEPS)]
     asked = [dataclasses.replace(wish, request=bits_request(bits)) for bits in spread]
     plans = [*(solved_plan(table, inspected, one) for one in asked), *uniform_plans(table, inspected, asked[-1])]
     distinct = {str(to_document(plan)["tensors"]): plan for plan in plans}
     return sorted(distinct.values(), key=stored_bits)
+
+
+def _check_most(most: float | None, low: float) -> None:
+    if most is not None and not most >= low:
+        raise WorkbenchError(
+            f"a budget of {most:g} stored bits is below the smallest that these choices allow, {low:g}"
+        )
 
 
 def _check(prompts: Sequence[str], max_kl: float | None, min_agreement: float | None) -> None:

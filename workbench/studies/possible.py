@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from workbench.allocation.items import Item
 from workbench.allocation.planning import Wish, check_budget, items_of
 from workbench.allocation.schema import AFFINE_METHODS
 from workbench.allocation.solution import budget_range
@@ -33,15 +34,9 @@ def check_possible(
     Raises:
         WorkbenchError: an unfit choice, a lock, limit or tie that cannot be kept, a budget out of range.
     """
-    schemes = [
-        complete_scheme(Scheme(name, bits, grid["group_size"], grid["symmetric"], settings))
-        for name, widths, settings in chosen
-        for bits in widths
-    ]
-    exact = all(AFFINE_METHODS.get(scheme.quantizer) == 0 for scheme in schemes)
-    cells = [cell for matrix in inspected["matrices"] for cell in _cells(matrix, schemes)]
+    exact = all(AFFINE_METHODS.get(name) == 0 for name, _, _ in chosen)
     for wish in wishes:
-        items = items_of({"cells": cells}, inspected["matrices"], wish)
+        items = items_by_shapes(chosen, grid, inspected, wish)
         if exact:
             check_budget(items, wish)
         elif wish.request.bits < (least := budget_range(tie(items, wish.ties))[0]):
@@ -49,6 +44,23 @@ def check_possible(
                 f"a budget of {wish.request.bits:g} stored bits per weight cannot be met; codes and scales of these "
                 f"choices alone take {least:g}"
             )
+
+
+def items_by_shapes(
+    chosen: Sequence[Offer], grid: Mapping[str, Any], inspected: Mapping[str, Any], wish: Wish
+) -> tuple[Item, ...]:
+    """What the wishes leave to choose from, every choice at the least that it can take and at no cost.
+
+    Raises:
+        WorkbenchError: an unfit choice, a lock or limit that leaves a matrix nothing.
+    """
+    schemes = [
+        complete_scheme(Scheme(name, bits, grid["group_size"], grid["symmetric"], settings))
+        for name, widths, settings in chosen
+        for bits in widths
+    ]
+    cells = [cell for matrix in inspected["matrices"] for cell in _cells(matrix, schemes)]
+    return items_of({"cells": cells}, inspected["matrices"], wish)
 
 
 def _cells(matrix: Mapping[str, Any], schemes: Sequence[Scheme]) -> Iterator[dict[str, Any]]:
